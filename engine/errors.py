@@ -1,0 +1,41 @@
+"""Two families of things that are not our fault: a bad model file, and a bad request. All else is a bug."""
+
+
+class EspalierError(Exception):
+    """Something the person at the keyboard can mend; str() is one clear line."""
+
+
+class ModelFileError(EspalierError):
+    """The model cannot be loaded: names the file, the key or tensor, and what would work. Exit status 2."""
+
+
+class ResourceError(EspalierError):
+    """The machine cannot hold what was asked for (memory, port). Exit status 2."""
+
+
+class RequestError(EspalierError):
+    """One request is wrong. param and code go into the OpenAI error body; status is the HTTP status."""
+
+    status = 400
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class ContextLengthError(RequestError):
+    """Prompt and answer do not fit the context (or the KV pool, ever)."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, param=param, code="context_length_exceeded")
+
+
+class QueueFullError(RequestError):
+    """Too many requests are waiting; retry_after_s is when to come back."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, code="rate_limit_exceeded")
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,64 @@
+"""The words spoken at the engine's door: what a user chose, what a request asks, what a step answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What the user chose. What follows from it (number of KV blocks, ...) lives where it is worked out."""
+
+    ctx_size: int | None = None  # longest single request, prompt + answer; None: the trained length
+    max_batch: int = 64  # sequences in one forward pass
+    kv_memory_bytes: int | None = None  # None: worked out from the model and the machine
+    kv_block_size: int = 32  # tokens
+    step_tokens: int = 512  # tokens in one forward pass, decode and prefill together
+    max_queue: int = 1024  # requests waiting beyond the running ones
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose tokens. Order: penalties, logit bias, temperature, top_k, top_p, min_p, then Gumbel-max.
+
+    Values are validated by `engine.sampling.validate` when the request is added (RequestError names the field).
+    """
+
+    max_tokens: int | None = None  # None: to the end of the context
+    temperature: float = 1.0  # 0: greedy
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None  # None: drawn when the request is added
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """What one step did for one request. A finished request's last event carries its finish_reason.
+
+    token_ids holds the ids of this step in order (the end-of-generation token itself is not among them).
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    n_prompt: int = 0  # tokens of the prompt
+    n_cached: int = 0  # of these, found in a cache and not computed
+    error: str | None = None  # with finish_reason "error": one line
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """A snapshot for metrics and logs."""
+
+    n_waiting: int
+    n_running: int
+    n_blocks: int
+    n_free_blocks: int

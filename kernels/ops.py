@@ -1,0 +1,109 @@
+"""The operations a model may use. One implementation per backend; models call nothing else. Read this first.
+
+Arrays are the backend's own, float32 activations, row-major. n_tokens is every token of this forward
+pass, all sequences laid end to end; prefill and decode differ only in how many tokens each sequence brings.
+What an op returns is valid until the next `begin_step`: backends may hand out views of an arena.
+
+Every op computes each output row from its own inputs in one fixed order, so a row's bits do not depend on
+which other rows share the batch. That is what makes a request's tokens the same alone and in any company.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kernels.quant_tensor import QuantTensor
+
+Array = Any  # numpy.ndarray on the CPU and the reference backend
+LayerCache = Any  # one layer's keys and values, in the backend's own layout
+
+#: Attention sums keys in splits of this many positions, merged in order, on every backend.
+KV_SPLIT = 256
+
+
+class AttentionBatch(NamedTuple):
+    """Where each sequence's tokens and cached keys are. Backend arrays, int32."""
+
+    query_start: Array  # [n_seqs + 1]  token range of sequence i is query_start[i]:query_start[i + 1]
+    context_lens: Array  # [n_seqs]  cached tokens of sequence i, this pass's included
+    block_table: Array  # [n_seqs, max_blocks]  KV block ids, in order; unused entries -1
+
+
+class Ops(Protocol):
+    """One backend."""
+
+    name: str
+
+    # Loading: once per model.
+
+    def load_quant(
+        self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
+    ) -> QuantTensor:
+        """A matrix from its file bytes. shape (n_out, n_in); data a uint8 buffer of exactly its size.
+
+        uses: {"linear"}, {"embed"} or both. F32, F16 and BF16 matrices come this way too. The inference gain
+        (1.05 IQ2_KT, 1.01 IQ3_KT) is the linear op's business; embedding rows stay plain.
+        Raises ValueError for a type, shape or size that does not fit.
+        """
+
+    def load_vector(self, values: np.ndarray) -> Array:
+        """A float32 vector (norm weight, bias, rope frequencies) on the backend's device."""
+
+    def new_kv_cache(
+        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+    ) -> list[LayerCache]:
+        """f16 key and value blocks for every layer. Zeroed."""
+
+    def index_array(self, values: np.ndarray) -> Array:
+        """An int32 array on the backend's device (token ids, positions, slots, tables)."""
+
+    # Each step.
+
+    def begin_step(self) -> None:
+        """Forget every array returned since the last call; their memory is used again."""
+
+    def to_host(self, x: Array) -> np.ndarray:
+        """A numpy float32 array; on a host backend possibly x itself, valid until `begin_step`."""
+
+    def embed(self, table: QuantTensor, token_ids: Array) -> Array:
+        """[n_tokens] -> [n_tokens, n_embd]"""
+
+    def take_rows(self, x: Array, rows: Array) -> Array:
+        """[n_tokens, n] and [n_rows] -> [n_rows, n]"""
+
+    def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
+        """Divide the last axis of x by its root mean square (eps added to the mean), scale by weight."""
+
+    def linear(self, x: Array, weight: QuantTensor) -> Array:
+        """[n_tokens, n_in] -> [n_tokens, n_out]"""
+
+    def linear_many(self, x: Array, weights: Sequence[QuantTensor]) -> list[Array]:
+        """One `linear` per weight; the activations are quantized once."""
+
+    def add(self, x: Array, y: Array) -> Array:
+        """x + y, same shapes."""
+
+    def add_bias(self, x: Array, bias: Array) -> Array:
+        """x [n_tokens, n] + bias [n]."""
+
+    def rope_angles(self, positions: Array, freqs: Array, mscale: float) -> Array:
+        """cos and sin of position * freq, each times mscale: [n_tokens, n_rot / 2, 2]. freqs [n_rot / 2]."""
+
+    def rope(self, x: Array, angles: Array, interleaved: bool) -> Array:
+        """Rotate the first n_rot values of each head of x [n_tokens, n_head, head_dim].
+
+        interleaved: pairs are (2i, 2i + 1), as GGUF `llama` files hold them; else (i, i + n_rot / 2).
+        """
+
+    def store_kv(self, k: Array, v: Array, cache: LayerCache, slots: Array) -> None:
+        """Write [n_tokens, n_head_kv, head_dim] into cache slots [n_tokens] (block_id * block_size + offset)."""
+
+    def attention(self, q: Array, cache: LayerCache, batch: AttentionBatch, scale: float) -> Array:
+        """Causal attention of q [n_tokens, n_head, head_dim] over the paged cache; same shape out.
+
+        Scores are scale * q.k; KV is summed in splits of KV_SPLIT positions, merged in order.
+        """
+
+    def silu_mul(self, gate: Array, up: Array) -> Array:
+        """silu(gate) * up, elementwise."""

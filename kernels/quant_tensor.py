@@ -1,0 +1,67 @@
+"""The table of tensor types, and the handle of a weight that a backend owns.
+
+A type's bytes follow one rule (kt_format.md, section 0): a row is its header, then n_in / block_size blocks.
+The numbers inside a block live in kernels/common; this table is what a loader needs to find and check rows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class QuantType:
+    """How the rows of one GGUF tensor type are laid out in a file."""
+
+    name: str
+    ggml_id: int
+    block_size: int  # weights
+    block_bytes: int
+    row_header_bytes: int = 0
+
+    def row_bytes(self, n_in: int) -> int:
+        """Bytes of one row of n_in weights. Raises ValueError where n_in is not whole blocks."""
+        if n_in % self.block_size:
+            raise ValueError(f"a {self.name} row holds a multiple of {self.block_size} weights, not {n_in}")
+        return self.row_header_bytes + n_in // self.block_size * self.block_bytes
+
+
+_TABLE = (
+    QuantType("F32", 0, 1, 4),
+    QuantType("F16", 1, 1, 2),
+    QuantType("BF16", 30, 1, 2),
+    QuantType("Q8_0", 8, 32, 34),
+    QuantType("Q6_0", 133, 32, 26),
+    QuantType("Q4_K", 12, 256, 144),
+    QuantType("Q5_K", 13, 256, 176),
+    QuantType("Q6_K", 14, 256, 210),
+    QuantType("IQ3_S", 21, 256, 110),
+    QuantType("IQ2_K", 137, 256, 76),
+    QuantType("IQ3_K", 138, 256, 110),
+    QuantType("IQ4_K", 139, 256, 144),
+    QuantType("IQ4_KS", 144, 256, 136, row_header_bytes=4),
+    QuantType("IQ1_KT", 158, 256, 56, row_header_bytes=4),
+    QuantType("IQ2_KT", 153, 256, 68, row_header_bytes=4),
+    QuantType("IQ3_KT", 154, 256, 100, row_header_bytes=4),
+    QuantType("IQ4_KT", 155, 256, 128, row_header_bytes=4),
+    # The fp16 3INST trellis of May and June 2025: same ids in the file, told apart by --kt-trellis.
+    QuantType("IQ2_KT_V1", 153, 256, 68, row_header_bytes=4),
+    QuantType("IQ3_KT_V1", 154, 256, 100, row_header_bytes=4),
+    QuantType("IQ4_KT_V1", 155, 256, 128, row_header_bytes=8),
+)
+
+TYPES: dict[str, QuantType] = {t.name: t for t in _TABLE}
+#: What a GGUF id means when nothing says otherwise: the integer trellis for the KT ids.
+TYPES_BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in reversed(_TABLE)}
+
+
+@dataclass(frozen=True)
+class QuantTensor:
+    """A matrix in the form its backend chose. Only that backend looks inside `data`.
+
+    shape is (n_out, n_in); nbytes is the memory the backend holds for it.
+    """
+
+    data: Any
+    type: QuantType
+    shape: tuple[int, int]
+    nbytes: int
