@@ -1,0 +1,60 @@
+"""Fixtures every test may use: the shared data folder, and one Ops per backend.
+
+With ESPALIER_REQUIRE_SHARED=1 (the CI run sets it) a test that asked for `shared` and skipped although the
+folder is there counts as failed: such a skip would hide a check that this machine can make.
+"""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernels import BACKENDS, load_backend
+from kernels.ops import Ops
+
+
+def shared_folder() -> Path:
+    """The folder in ESPALIER_SHARED, else `shared` beside the checkout. It may not exist."""
+    chosen = os.environ.get("ESPALIER_SHARED")
+    return Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no shared test data at {folder} (set ESPALIER_SHARED)")
+    return folder
+
+
+def make_ops(name: str) -> Ops:
+    """Two threads on the CPU: enough for a race to show, little enough for a small machine."""
+    options: dict[str, Any] = {"threads": 2} if name == "cpu" else {}
+    return load_backend(name, **options)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def ops(request: pytest.FixtureRequest) -> Ops:
+    """One Ops per backend; the test runs once for each."""
+    return make_ops(request.param)
+
+
+@pytest.fixture(scope="module")
+def reference_ops() -> Ops:
+    return make_ops("reference")
+
+
+@pytest.fixture(scope="module")
+def cpu_ops() -> Ops:
+    return make_ops("cpu")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    report = (yield).get_result()
+    required = os.environ.get("ESPALIER_REQUIRE_SHARED") == "1" and shared_folder().is_dir()
+    if report.skipped and required and "shared" in getattr(item, "fixturenames", ()):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped although the shared data is here: {report.longrepr}"
