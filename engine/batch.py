@@ -1,0 +1,82 @@
+"""One forward pass, flattened: which tokens, at which positions, writing to which KV slots.
+
+The model sees nothing but these arrays. A chunk is a prompt's next piece or one decoded token: there is one
+path, and prefill and decode differ only in how many tokens a chunk brings.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.ops import Array, AttentionBatch, Ops
+
+
+class Chunk(NamedTuple):
+    """The next tokens of one sequence."""
+
+    token_ids: Sequence[int]
+    n_cached: int  # tokens of this sequence already in the KV cache
+    block_ids: Sequence[int]  # its KV blocks, long enough for n_cached + len(token_ids)
+    want_rows: int = 1  # how many of the last tokens need an output row; 0: nobody reads this chunk's output
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The arrays of one forward pass, on the backend's device, int32."""
+
+    token_ids: Array  # [n_tokens]
+    positions: Array  # [n_tokens]
+    slots: Array  # [n_tokens]  block_id * block_size + offset in the block
+    hidden_rows: Array  # [n_rows]  the tokens whose output someone reads, chunk by chunk, in order
+    attention: AttentionBatch
+    n_tokens: int
+    n_rows: int
+
+
+def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
+    """Lay the chunks end to end. Every chunk has at least one token and blocks enough for its context."""
+    lengths = np.array([len(c.token_ids) for c in chunks], np.int32)
+    n_cached = np.array([c.n_cached for c in chunks], np.int32)
+    want_rows = np.array([c.want_rows for c in chunks], np.int32)
+    assert len(chunks) > 0 and lengths.min() > 0, "an empty chunk"
+    assert (want_rows >= 0).all() and (want_rows <= lengths).all(), (
+        "more rows wanted than the chunk has tokens"
+    )
+
+    query_start = np.zeros(len(chunks) + 1, np.int32)
+    np.cumsum(lengths, out=query_start[1:])
+    positions = _ranges(n_cached, lengths)
+    context_lens = n_cached + lengths
+    block_table = _block_table(chunks, context_lens, block_size)
+    sequence = np.repeat(np.arange(len(chunks)), lengths)  # [n_tokens]
+    slots = block_table[sequence, positions // block_size] * block_size + positions % block_size
+    hidden_rows = _ranges(query_start[1:] - want_rows, want_rows)
+
+    return Batch(
+        token_ids=ops.index_array(np.concatenate([np.asarray(c.token_ids, np.int32) for c in chunks])),
+        positions=ops.index_array(positions),
+        slots=ops.index_array(slots),
+        hidden_rows=ops.index_array(hidden_rows),
+        attention=AttentionBatch(*map(ops.index_array, (query_start, context_lens, block_table))),
+        n_tokens=int(query_start[-1]),
+        n_rows=len(hidden_rows),
+    )
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """range(start, start + length) for each pair, laid end to end, int32."""
+    ends = np.cumsum(lengths, dtype=np.int32)
+    within = np.arange(ends[-1], dtype=np.int32) - np.repeat(ends - lengths, lengths)
+    return np.repeat(starts, lengths).astype(np.int32) + within
+
+
+def _block_table(chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int) -> np.ndarray:
+    """[n_seqs, max_blocks] int32, unused entries -1."""
+    n_blocks = np.array([len(c.block_ids) for c in chunks])
+    assert (n_blocks * block_size >= context_lens).all(), "a chunk has too few KV blocks for its context"
+    table = np.full((len(chunks), int(n_blocks.max())), -1, np.int32)
+    for row, chunk in zip(table, chunks, strict=True):
+        row[: len(chunk.block_ids)] = chunk.block_ids
+    return table

@@ -1,0 +1,68 @@
+"""Chunks become flat arrays: the vectorised builder against a token-by-token one."""
+
+import numpy as np
+import pytest
+
+from engine.batch import Chunk, build_batch
+
+
+class HostOps:
+    """The one op a batch needs."""
+
+    def index_array(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.int32)
+
+
+def random_chunks(rng: np.random.Generator, block_size: int) -> list[Chunk]:
+    chunks = []
+    for _ in range(rng.integers(1, 6)):
+        n_tokens, n_cached = int(rng.integers(1, 20)), int(rng.integers(0, 30))
+        n_blocks = -(-(n_tokens + n_cached) // block_size) + int(rng.integers(0, 3))
+        chunks.append(
+            Chunk(
+                token_ids=rng.integers(0, 99, n_tokens).tolist(),
+                n_cached=n_cached,
+                block_ids=rng.permutation(100)[:n_blocks].tolist(),
+                want_rows=int(rng.integers(0, n_tokens + 1)),
+            )
+        )
+    return chunks
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_token_gets_its_position_and_slot(seed):
+    rng = np.random.default_rng(seed)
+    block_size = int(rng.choice([1, 4, 32]))
+    chunks = random_chunks(rng, block_size)
+    batch = build_batch(chunks, block_size, HostOps())
+
+    expected, rows = [], []
+    for chunk in chunks:
+        for i, token_id in enumerate(chunk.token_ids):
+            position = chunk.n_cached + i
+            block = chunk.block_ids[position // block_size]
+            if i >= len(chunk.token_ids) - chunk.want_rows:
+                rows.append(len(expected))
+            expected.append((token_id, position, block * block_size + position % block_size))
+    got = list(zip(batch.token_ids.tolist(), batch.positions.tolist(), batch.slots.tolist(), strict=True))
+    assert got == expected
+    assert batch.hidden_rows.tolist() == rows
+    assert (batch.n_tokens, batch.n_rows) == (len(expected), len(rows))
+
+
+def test_attention_arrays_say_where_each_sequence_is():
+    chunks = [Chunk([5, 6, 7], 0, [9, 8]), Chunk([1], 4, [2, 0, 3])]
+    attention = build_batch(chunks, 2, HostOps()).attention
+    assert attention.query_start.tolist() == [0, 3, 4]
+    assert attention.context_lens.tolist() == [3, 5]
+    assert attention.block_table.tolist() == [[9, 8, -1], [2, 0, 3]]
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [Chunk([], 0, [1]), Chunk([1, 2], 0, [1], want_rows=3), Chunk([1, 2, 3], 30, [1])],
+    ids=["empty", "too many rows", "too few blocks"],
+)
+def test_a_chunk_that_cannot_be_is_our_bug(chunk):
+    with pytest.raises(AssertionError):
+        build_batch([chunk], 32, HostOps())
