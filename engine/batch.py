@@ -40,10 +40,10 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
     lengths = np.array([len(c.token_ids) for c in chunks], np.int32)
     n_cached = np.array([c.n_cached for c in chunks], np.int32)
     want_rows = np.array([c.want_rows for c in chunks], np.int32)
-    assert len(chunks) > 0 and lengths.min() > 0, "an empty chunk"
-    assert (want_rows >= 0).all() and (want_rows <= lengths).all(), (
-        "more rows wanted than the chunk has tokens"
-    )
+    assert len(lengths) > 0, "a batch without chunks"
+    assert lengths.min() > 0, "a chunk without tokens"
+    assert (want_rows >= 0).all(), "a negative number of rows"
+    assert (want_rows <= lengths).all(), "more rows wanted than the chunk has tokens"
 
     query_start = np.zeros(len(chunks) + 1, np.int32)
     np.cumsum(lengths, out=query_start[1:])
