@@ -1,0 +1,81 @@
+"""Stop strings in a stream of text: nothing that may turn out to be part of one is given out.
+
+An Aho-Corasick automaton (Aho and Corasick 1975): one step a character, whatever the number and length of the
+stops. Its state is the longest end of the text so far that begins some stop: exactly what is held back.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.errors import RequestError
+
+
+@dataclass
+class _State:
+    depth: int  # characters of the text that this state stands for
+    stop_length: int = 0  # of the longest stop that ends here; 0: none
+    next: dict[str, "_State"] = field(default_factory=dict)
+    fallback: "_State | None" = None  # the longest proper end of this state's text that is a state too
+
+
+class StopStrings:
+    """The stop that is complete first wins; of two complete at one character, the longer. It is removed.
+
+    So the result does not depend on how the text was cut into pushes. Raises RequestError for an empty stop.
+    """
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._root = _automaton(stops)
+        self._state = self._root
+        self._held = ""
+        self._stopped = False
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """The text that is safe to give out, and whether a stop is complete. After that: ("", True)."""
+        if self._stopped:
+            return "", True
+        for end, character in enumerate(text, 1):
+            self._state = _step(self._state, character)
+            if self._state.stop_length:
+                whole, self._held, self._stopped = self._held + text[:end], "", True
+                return whole[: -self._state.stop_length], True
+        whole = self._held + text
+        safe = len(whole) - self._state.depth
+        self._held = whole[safe:]
+        return whole[:safe], False
+
+    def flush(self) -> str:
+        """What was held back, when no more text comes."""
+        held, self._held, self._state = self._held, "", self._root
+        return held
+
+
+def _step(state: _State, character: str) -> _State:
+    while character not in state.next and state.fallback is not None:
+        state = state.fallback
+    return state.next.get(character, state)  # the root stays where it is
+
+
+def _automaton(stops: Iterable[str]) -> _State:
+    root = _State(depth=0)
+    for stop in stops:
+        if not stop:
+            raise RequestError("a stop string must not be empty", param="stop")
+        state = root
+        for character in stop:
+            state = state.next.setdefault(character, _State(depth=state.depth + 1))
+        state.stop_length = len(stop)
+    _link(root)
+    return root
+
+
+def _link(root: _State) -> None:
+    """Breadth first, so that a state's fallback, which is shallower, is complete before the state."""
+    queue = deque([root])
+    while queue:
+        state = queue.popleft()
+        for character, child in state.next.items():
+            child.fallback = root if state is root else _step(state.fallback or root, character)
+            child.stop_length = child.stop_length or child.fallback.stop_length
+            queue.append(child)

@@ -1,0 +1,163 @@
+"""Text to token ids and back, for the vocabulary a GGUF file carries.
+
+What is special is found first and never inside plain text: control tokens only where `parse_special` says
+that the text is a template's, user-defined tokens everywhere. The runs between are the encoder's (spm.py).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import dropwhile
+from typing import Any, Protocol
+
+from engine.errors import ModelFileError, RequestError
+from engine.text.special_tokens import TokenMatcher
+from engine.text.spm import SPACE, SpmEncoder
+from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary, flag, read_vocabulary
+
+KNOWN_MODELS = ("llama",)
+
+
+class TextEncoder(Protocol):
+    def encode(self, text: str) -> list[int]: ...
+
+
+def load_tokenizer(metadata: Mapping[str, Any]) -> "Tokenizer":
+    """The tokenizer of a GGUF file's metadata. Raises ModelFileError naming the key that is wrong."""
+    model = metadata.get(PREFIX + "model")
+    if model not in KNOWN_MODELS:
+        found = "is missing" if model is None else f"is {ascii(model)[:40]}"
+        raise ModelFileError(f"{PREFIX}model {found}; known tokenizer models: {', '.join(KNOWN_MODELS)}")
+    vocabulary = read_vocabulary(metadata)
+    for name in ("bos", "eos"):
+        if flag(metadata, f"add_{name}_token", name == "bos") and getattr(vocabulary, f"{name}_id") is None:
+            raise ModelFileError(f"{PREFIX}add_{name}_token is true but {PREFIX}{name}_token_id is missing")
+    return Tokenizer(
+        vocabulary,
+        SpmEncoder(vocabulary),
+        add_bos=flag(metadata, "add_bos_token", True),
+        add_eos=flag(metadata, "add_eos_token", False),
+        add_space_prefix=flag(metadata, "add_space_prefix", True),
+        collapse_spaces=flag(metadata, "remove_extra_whitespaces", False),
+    )
+
+
+class Tokenizer:
+    """Immutable after load; every method may be called from several threads at once."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        encoder: TextEncoder,
+        *,
+        add_bos: bool,
+        add_eos: bool,
+        add_space_prefix: bool,
+        collapse_spaces: bool,
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.n_vocab = len(vocabulary.texts)
+        self.bos_id = vocabulary.bos_id
+        self.eos_ids = vocabulary.end_ids
+        self.add_bos = add_bos
+        self.add_eos = add_eos
+        self.add_space_prefix = add_space_prefix
+        self._collapse_spaces = collapse_spaces
+        self._encoder = encoder
+        self.control = _matcher(vocabulary, TokenKind.CONTROL)
+        self._user_defined = _matcher(vocabulary, TokenKind.USER_DEFINED)
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool, guard: str = "") -> list[int]:
+        """Token ids of a text.
+
+        add_special: BOS in front and EOS behind, where the model adds them. parse_special: control tokens
+        spelled in the text become those tokens. guard: a character that is dropped from plain text, but only
+        after the search for control tokens, so that it keeps what stands around it from being one (guard.py).
+        Raises RequestError for a lone surrogate, which no encoding can carry.
+        """
+        text = self._normalized(text)
+        token_ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
+        after_special = True
+        for part in self.control.split(text) if parse_special else (text,):
+            if isinstance(part, int):
+                token_ids.append(part)
+                after_special = True
+            elif plain := part.replace(guard, "") if guard else part:
+                self._append_plain(plain, after_special, token_ids)
+                after_special = False
+        if add_special and self.add_eos and self.vocabulary.eos_id is not None:
+            token_ids.append(self.vocabulary.eos_id)
+        return token_ids
+
+    def _append_plain(self, text: str, after_special: bool, token_ids: list[int]) -> None:
+        """A run without control tokens. A stretch after a special token, or at the start, gets the prefix."""
+        for part in self._user_defined.split(text):
+            if isinstance(part, int):
+                token_ids.append(part)
+            else:
+                prefix = SPACE if self.add_space_prefix and after_special else ""
+                token_ids += self._encoder.encode(prefix + part)
+            after_special = isinstance(part, int)
+
+    def least_tokens(self, text: str) -> int:
+        """A lower bound of the number of tokens, without encoding: refuses the hopelessly long at once."""
+        return -(-len(self._normalized(text)) // self._longest)
+
+    def _normalized(self, text: str) -> str:
+        _require_unicode(text)
+        if self._collapse_spaces:
+            text = re.sub(" +", " ", text).strip(" ")
+        return text.replace(" ", SPACE)
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The whole text. The space that encoding put in front is taken away again; bad bytes read U+FFFD."""
+        ids = list(dropwhile(self.is_control, token_ids))
+        text = b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+        return (
+            text.removeprefix(" ") if self.add_space_prefix and ids and not self._is_whole(ids[0]) else text
+        )
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What the token adds to a text: nothing for control and unknown tokens. Raises IndexError."""
+        return self._bytes[token_id]
+
+    def is_control(self, token_id: int) -> bool:
+        return self.vocabulary.kinds[token_id] is TokenKind.CONTROL
+
+    def piece(self, token_id: int) -> str:
+        """The token as the vocabulary spells it."""
+        return self.vocabulary.texts[token_id]
+
+    def _is_whole(self, token_id: int) -> bool:
+        return self.vocabulary.kinds[token_id] is TokenKind.USER_DEFINED
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return list(map(_bytes_of, self.vocabulary.texts, self.vocabulary.kinds))
+
+    @cached_property
+    def _longest(self) -> int:
+        """Characters in the longest token text."""
+        return max(map(len, [*self.vocabulary.texts, "a"]))
+
+
+def _bytes_of(text: str, kind: TokenKind) -> bytes:
+    if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN):
+        return b""
+    if kind is TokenKind.BYTE:
+        return bytes.fromhex(text[3:5])  # <0x41>
+    return text.replace(SPACE, " ").encode("utf-8")
+
+
+def _matcher(vocabulary: Vocabulary, kind: TokenKind) -> TokenMatcher:
+    texts = zip(vocabulary.texts, vocabulary.kinds, strict=True)
+    return TokenMatcher({t.replace(" ", SPACE): i for i, (t, k) in enumerate(texts) if k is kind})
+
+
+def _require_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the text has a lone surrogate at character {error.start}; it is not Unicode text"
+        ) from error

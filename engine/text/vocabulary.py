@@ -1,0 +1,186 @@
+"""The vocabulary as a GGUF file states it, checked: after this file nobody has to doubt a length or an id.
+
+Every error names the metadata key. What is refused: lists of different lengths, ids outside the list, tokens
+that are not UTF-8 or absurdly long, scores that cannot be compared, and a vocabulary that could not encode
+every text.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from engine.errors import ModelFileError
+
+PREFIX = "tokenizer.ggml."
+MAX_TOKENS = 1 << 22
+MAX_TOKEN_BYTES = 4096  # the longest tokens of real vocabularies are a few hundred bytes (runs of spaces)
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+ANGLED = re.compile(r"<\S*>")
+
+# Control tokens with these texts end a turn, whether or not the metadata says so.
+END_TEXTS = frozenset(
+    {"</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>"}
+    | {"<end_of_turn>", "<end_of_utterance>", "<EOT>", "<｜end▁of▁sentence｜>", "<|return|>", "<|call|>"}
+)
+
+
+class TokenKind(IntEnum):
+    """tokenizer.ggml.token_type, as SentencePiece numbers its pieces."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens by id. Ids that the file does not give are None."""
+
+    texts: list[str]
+    scores: list[float]
+    kinds: list[TokenKind]
+    byte_ids: Mapping[int, int]  # byte value -> token id
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    pad_id: int | None
+    end_ids: frozenset[int]  # every end-of-generation id
+
+
+def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
+    """Read and check the tokens, scores, kinds and special ids. Raises ModelFileError naming the key."""
+    texts = _texts(_list_of(metadata, "tokens"))
+    scores = _scores(_list_of(metadata, "scores", len(texts)))
+    kinds = _kinds(_list_of(metadata, "token_type", len(texts)))
+    named = {
+        name: special_id(metadata, f"{name}_token_id", len(texts))
+        for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+    }
+    ends = {named[name] for name in ("eos", "eot", "eom")}
+    _angled_specials_become_control(texts, kinds, ends | {named["bos"]})
+    by_text = {i for i, kind in enumerate(kinds) if kind is TokenKind.CONTROL and texts[i] in END_TEXTS}
+    vocabulary = Vocabulary(
+        texts,
+        scores,
+        kinds,
+        _byte_ids(texts, kinds),
+        bos_id=named["bos"],
+        eos_id=named["eos"],
+        unk_id=_unknown_id(kinds, named["unknown"]),
+        pad_id=named["padding"],
+        end_ids=frozenset(i for i in ends | by_text if i is not None),
+    )
+    if vocabulary.unk_id is None and len(vocabulary.byte_ids) < 256:
+        raise ModelFileError(
+            f"{PREFIX}tokens: {len(vocabulary.byte_ids)} of the 256 byte tokens and no unknown token, "
+            "so that some texts could not be encoded"
+        )
+    return vocabulary
+
+
+def special_id(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | None:
+    """The id under tokenizer.ggml.NAME, None when the file has none."""
+    value = metadata.get(PREFIX + name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= int(value) < n_vocab:
+        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; ids go from 0 to {n_vocab - 1}")
+    return int(value)
+
+
+def flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
+    """The boolean under tokenizer.ggml.NAME."""
+    value = metadata.get(PREFIX + name, default)
+    if value not in (True, False):
+        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; expected true or false")
+    return bool(value)
+
+
+def _list_of(metadata: Mapping[str, Any], name: str, length: int | None = None) -> list:
+    value = metadata.get(PREFIX + name)
+    if value is None:
+        raise ModelFileError(f"{PREFIX}{name} is missing; the vocabulary cannot be read without it")
+    values = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(values, list | tuple):
+        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; expected an array")
+    if not 0 < len(values) <= MAX_TOKENS:
+        raise ModelFileError(f"{PREFIX}{name} has {len(values)} entries; expected 1 to {MAX_TOKENS}")
+    if length is not None and len(values) != length:
+        raise ModelFileError(f"{PREFIX}{name} has {len(values)} entries but {PREFIX}tokens has {length}")
+    return list(values)
+
+
+def _texts(values: list) -> list[str]:
+    texts = []
+    for token_id, value in enumerate(values):
+        try:
+            raw = (
+                value.encode("utf-8", "surrogateescape")
+                if isinstance(value, str)
+                else bytes(memoryview(value))
+            )
+            text = raw.decode("utf-8")
+        except (UnicodeError, TypeError) as error:
+            raise ModelFileError(f"{PREFIX}tokens[{token_id}] is not UTF-8 text") from error
+        if len(raw) > MAX_TOKEN_BYTES:
+            raise ModelFileError(
+                f"{PREFIX}tokens[{token_id}] is {len(raw)} bytes long; at most {MAX_TOKEN_BYTES} are read"
+            )
+        texts.append(text)
+    return texts
+
+
+def _scores(values: list) -> list[float]:
+    for token_id, value in enumerate(values):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ModelFileError(f"{PREFIX}scores[{token_id}] is {_shown(value)}; expected a finite number")
+    return [float(value) for value in values]
+
+
+def _kinds(values: list) -> list[TokenKind]:
+    known = {int(kind): kind for kind in TokenKind}
+    for token_id, value in enumerate(values):
+        if not isinstance(value, int) or value not in known:
+            raise ModelFileError(
+                f"{PREFIX}token_type[{token_id}] is {_shown(value)}; expected {', '.join(map(str, known))}"
+            )
+    return [known[value] for value in values]
+
+
+def _angled_specials_become_control(texts: list[str], kinds: list[TokenKind], ids: set[int | None]) -> None:
+    """Older converters call <s> or <|im_end|> a normal token; as such, user text could spell it."""
+    for token_id in ids:
+        if token_id is not None and ANGLED.fullmatch(texts[token_id]):
+            kinds[token_id] = TokenKind.CONTROL
+
+
+def _byte_ids(texts: list[str], kinds: list[TokenKind]) -> dict[int, int]:
+    byte_ids: dict[int, int] = {}
+    for token_id, kind in enumerate(kinds):
+        if kind is not TokenKind.BYTE:
+            continue
+        match = BYTE_TOKEN.fullmatch(texts[token_id])
+        if match is None:
+            raise ModelFileError(
+                f"{PREFIX}tokens[{token_id}] is {_shown(texts[token_id])}; byte tokens read <0x00> to <0xFF>"
+            )
+        byte_ids.setdefault(int(match[1], 16), token_id)
+    return byte_ids
+
+
+def _unknown_id(kinds: list[TokenKind], named: int | None) -> int | None:
+    if named is not None:
+        return named
+    return next((i for i, kind in enumerate(kinds) if kind is TokenKind.UNKNOWN), None)
+
+
+def _shown(value: object) -> str:
+    """At most 40 printable ASCII characters, so that a message stays one line."""
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,76 @@
+"""Whatever is wrong with a vocabulary is one line that names the key."""
+
+import numpy as np
+import pytest
+from support.vocabularies import BYTE, CONTROL, NORMAL, pieces_with, spm_metadata
+
+from engine.errors import ModelFileError
+from engine.text.tokenizer import load_tokenizer
+
+N = len(pieces_with())
+
+HOSTILE = [
+    ({"model": None}, "tokenizer.ggml.model is missing; known tokenizer models: llama"),
+    ({"model": "gpt2"}, "tokenizer.ggml.model is 'gpt2'; known tokenizer models: llama"),
+    ({"model": ["llama"]}, "tokenizer.ggml.model is ['llama']"),
+    ({"tokens": None}, "tokenizer.ggml.tokens is missing"),
+    ({"tokens": []}, "tokenizer.ggml.tokens has 0 entries"),
+    ({"tokens": 7}, "tokenizer.ggml.tokens is 7"),
+    ({"tokens": [7] * N}, "tokenizer.ggml.tokens[0] is not UTF-8"),
+    ({"tokens": ["a"] * 5 + ["\udcff"] + ["a"] * (N - 6)}, "tokenizer.ggml.tokens[5] is not UTF-8"),
+    ({"tokens": [b"a", b"\xff"] + [b"a"] * (N - 2)}, "tokenizer.ggml.tokens[1] is not UTF-8"),
+    ({"tokens": ["a" * (1 << 20)] * N}, "tokenizer.ggml.tokens[0] is 1048576 bytes long; at most 4096"),
+    ({"scores": None}, "tokenizer.ggml.scores is missing"),
+    ({"scores": [0.0] * 3}, f"tokenizer.ggml.scores has 3 entries but tokenizer.ggml.tokens has {N}"),
+    ({"scores": [float("nan")] * N}, "tokenizer.ggml.scores[0] is nan"),
+    ({"scores": ["high"] * N}, "tokenizer.ggml.scores[0] is 'high'"),
+    ({"token_type": [1] * (N + 1)}, f"tokenizer.ggml.token_type has {N + 1} entries"),
+    ({"token_type": [7] * N}, "tokenizer.ggml.token_type[0] is 7"),
+    ({"token_type": [1.5] * N}, "tokenizer.ggml.token_type[0] is 1.5"),
+    ({"token_type": [BYTE] * N}, "tokenizer.ggml.tokens[0] is '<unk>'; byte tokens read <0x00> to <0xFF>"),
+    ({"token_type": [NORMAL] * N}, "tokenizer.ggml.tokens: 0 of the 256 byte tokens and no unknown token"),
+    ({"token_type": [CONTROL] * N}, "tokenizer.ggml.tokens: 0 of the 256 byte tokens"),
+    ({"bos_token_id": N}, f"tokenizer.ggml.bos_token_id is {N}; ids go from 0 to {N - 1}"),
+    ({"eos_token_id": -1}, "tokenizer.ggml.eos_token_id is -1"),
+    ({"eot_token_id": True}, "tokenizer.ggml.eot_token_id is True"),
+    ({"unknown_token_id": 1 << 40}, "tokenizer.ggml.unknown_token_id is 1099511627776"),
+    ({"padding_token_id": "0"}, "tokenizer.ggml.padding_token_id is '0'"),
+    ({"add_bos_token": "yes"}, "tokenizer.ggml.add_bos_token is 'yes'"),
+    (
+        {"bos_token_id": None},
+        "tokenizer.ggml.add_bos_token is true but tokenizer.ggml.bos_token_id is missing",
+    ),
+    ({"eos_token_id": None, "add_eos_token": True}, "tokenizer.ggml.eos_token_id is missing"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), HOSTILE, ids=[message[15:55] for _, message in HOSTILE])
+def test_a_broken_vocabulary_is_refused_in_one_line(keys, message):
+    with pytest.raises(ModelFileError) as refused:
+        load_tokenizer(spm_metadata(pieces_with(), **keys))
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+def test_lists_may_be_arrays_and_tokens_bytes():
+    pieces = pieces_with()
+    tokenizer = load_tokenizer(
+        spm_metadata(
+            pieces,
+            tokens=[text.encode() for text, _, _ in pieces],
+            scores=np.array([score for _, score, _ in pieces], np.float32),
+            token_type=np.array([kind for _, _, kind in pieces], np.int32),
+            bos_token_id=np.uint32(1),
+            add_bos_token=np.bool_(True),
+        )
+    )
+    ids = tokenizer.encode("Hello", add_special=True, parse_special=False)
+    assert [tokenizer.piece(i) for i in ids] == ["<s>", "▁Hello"]
+
+
+def test_empty_and_repeated_tokens_do_no_harm():
+    more = [("", 0.0, NORMAL), ("", 0.0, CONTROL), ("", 0.0, 4), ("the", 0.0, NORMAL), ("the", 0.0, NORMAL)]
+    tokenizer = load_tokenizer(spm_metadata(pieces_with(*more)))
+    ids = tokenizer.encode("the the", add_special=False, parse_special=True)
+    assert tokenizer.decode(ids) == "the the"
