@@ -23,7 +23,7 @@ class EngineConfig:
 class SamplingParams:
     """How to choose tokens. Order: penalties, logit bias, temperature, top_k, top_p, min_p, then Gumbel-max.
 
-    Values are validated by `engine.sampling.validate` when the request is added (RequestError names the field).
+    `engine.sampling.validate` checks the values when the request is added (RequestError names the field).
     """
 
     max_tokens: int | None = None  # None: to the end of the context

@@ -1,0 +1,33 @@
+"""The engine's door: requests of token ids in, token ids out. Synchronous; no asyncio, no HTTP, no JSON.
+
+engine = Engine(load_model(path, load_backend("cpu")), EngineConfig())
+engine.add("r1", prompt_ids, SamplingParams(temperature=0))
+while engine.has_work:
+    for event in engine.step(): ...
+"""
+
+from engine.engine import Engine
+from engine.errors import (
+    ContextLengthError,
+    EspalierError,
+    ModelFileError,
+    QueueFullError,
+    RequestError,
+    ResourceError,
+)
+from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
+
+__all__ = [
+    "ContextLengthError",
+    "Engine",
+    "EngineConfig",
+    "EngineStats",
+    "EspalierError",
+    "FinishReason",
+    "ModelFileError",
+    "QueueFullError",
+    "RequestError",
+    "ResourceError",
+    "SamplingParams",
+    "TokenEvent",
+]

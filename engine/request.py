@@ -1,0 +1,33 @@
+"""One request on its way through the engine: its tokens, how far they are computed, the KV blocks it holds.
+
+Plain data. The scheduler moves it, the runner reads it; nothing here decides anything.
+"""
+
+from dataclasses import dataclass, field
+
+from engine.types import SamplingParams
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A request is its own identity: two with equal fields are still two."""
+
+    request_id: str
+    params: SamplingParams
+    seed: int  # 0 <= seed < 2 ** 64
+    token_ids: list[int]  # the prompt, then the answer so far
+    n_prompt: int
+    max_new_tokens: int
+    arrival: int = -1  # the scheduler's count of requests; older is smaller
+    n_computed: int = 0  # tokens whose keys and values are in the cache
+    block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
+
+    @property
+    def n_output(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.token_ids) - self.n_prompt
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens to compute before the next one can be chosen: one while decoding, more in (re)prefill."""
+        return len(self.token_ids) - self.n_computed

@@ -1,0 +1,181 @@
+"""From a row of logits to a token id, in NumPy. The order of steps is the meaning of SamplingParams.
+
+1. repetition_penalty r, once for every id of prompt and answer: a positive logit / r, a negative one * r.
+   Then for every id of the answer alone, seen n times: - n * frequency_penalty - presence_penalty.
+2. + logit_bias.   3. / temperature.
+4. top_k: the k highest logits.   5. top_p: the smallest set of the most probable that holds at least top_p of
+   the mass left.   6. min_p: those with at least min_p times the highest probability. Ties: the lower id.
+7. The highest of logit + Gumbel noise (philox.py), which is a draw from the softmax of what is left.
+Temperature 0 takes the highest logit after step 2, ties to the lower id; steps 3 to 7 have nothing to do.
+
+Noise is drawn for the survivors only, and each row is worked on alone: its token depends on nothing else.
+"""
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.errors import RequestError
+from engine.philox import gumbel
+from engine.request import Request
+from engine.types import SamplingParams
+
+MAX_LOGIT_BIAS = 1024  # entries
+MAX_INT = 2**31 - 1
+
+#: Field -> lowest, highest, whether the lowest itself is allowed.
+FLOAT_RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0.0, 2.0, True),
+    "top_p": (0.0, 1.0, False),
+    "min_p": (0.0, 1.0, True),
+    "repetition_penalty": (0.0, 10.0, False),
+    "frequency_penalty": (-2.0, 2.0, True),
+    "presence_penalty": (-2.0, 2.0, True),
+}
+
+
+class Sampled(NamedTuple):
+    """The chosen id, or why there is none (one line) and -1."""
+
+    token_id: int
+    error: str | None = None
+
+
+NOT_FINITE = Sampled(-1, "the model's logits are not finite")
+ALL_MASKED = Sampled(-1, "every token of the vocabulary is masked")
+
+
+def validate(params: SamplingParams, n_vocab: int) -> None:
+    """Raises RequestError naming the first field that is out of its range."""
+    for name, (lowest, highest, inclusive) in FLOAT_RANGES.items():
+        value = getattr(params, name)
+        if not _is_number(value) or not (lowest <= value if inclusive else lowest < value) or value > highest:
+            words = (
+                f"between {lowest:g} and {highest:g}"
+                if inclusive
+                else f"above {lowest:g}, at most {highest:g}"
+            )
+            raise RequestError(f"{name} must be a number {words}", param=name)
+    _check_int("top_k", params.top_k, -1, MAX_INT)
+    if params.max_tokens is not None:
+        _check_int("max_tokens", params.max_tokens, 1, MAX_INT)
+    if params.seed is not None:
+        _check_int("seed", params.seed, -(2**63), 2**64 - 1)
+    _check_logit_bias(params.logit_bias, n_vocab)
+
+
+def resolve_seed(seed: int | None) -> int:
+    """The Philox key: a signed seed modulo 2^64; without one, fresh random bits."""
+    return secrets.randbits(64) if seed is None else seed % 2**64
+
+
+def sample(logits: np.ndarray, requests: Sequence[Request]) -> list[Sampled]:
+    """One token for each row: logits [n_rows, n_vocab] float32, row i for requests[i]; they are not changed.
+
+    A row with NaN or +inf gives an error for its request alone; -inf masks a token.
+    """
+    best = logits.argmax(axis=1)  # the first NaN of a row, if it has one
+    peaks = logits[np.arange(len(best)), best]
+    return [
+        _sample_row(row, request, int(token_id), float(peak))
+        for row, request, token_id, peak in zip(logits, requests, best, peaks, strict=True)
+    ]
+
+
+def _sample_row(row: np.ndarray, request: Request, best: int, peak: float) -> Sampled:
+    """row [n_vocab]; best is its argmax and peak the logit there."""
+    params = request.params
+    if not math.isfinite(peak):
+        return ALL_MASKED if peak == -math.inf else NOT_FINITE
+    if _changes_logits(params):
+        row = _penalized(row, request)
+        best = int(row.argmax())
+    if params.temperature == 0:
+        return Sampled(best)
+    token_ids, scores = _survivors(row, params)
+    noise = gumbel(token_ids, seed=request.seed, position=len(request.token_ids))
+    return Sampled(int(token_ids[np.argmax(scores + noise)]))
+
+
+def _changes_logits(params: SamplingParams) -> bool:
+    neutral = (params.repetition_penalty, params.frequency_penalty, params.presence_penalty) == (1, 0, 0)
+    return bool(params.logit_bias) or not neutral
+
+
+def _penalized(row: np.ndarray, request: Request) -> np.ndarray:
+    """Steps 1 and 2 on a copy, float32."""
+    params, row = request.params, row.copy()
+    if params.repetition_penalty != 1:
+        seen = np.unique(request.token_ids)
+        factor = np.float32(params.repetition_penalty)
+        row[seen] = np.where(row[seen] > 0, row[seen] / factor, row[seen] * factor)
+    if request.n_output and (params.frequency_penalty or params.presence_penalty):
+        answered, counts = np.unique(request.token_ids[request.n_prompt :], return_counts=True)
+        row[answered] -= (counts * params.frequency_penalty + params.presence_penalty).astype(np.float32)
+    if params.logit_bias:
+        row[list(params.logit_bias)] += np.array(list(params.logit_bias.values()), np.float32)
+    return row
+
+
+def _survivors(row: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
+    """Steps 3 to 6: ids in ascending order and their logits over temperature, float64, the highest 0."""
+    token_ids = _top_k(row, params.top_k)
+    values = row[token_ids].astype(np.float64)
+    with np.errstate(over="ignore"):  # a tiny temperature: all but the highest become -inf, as they should
+        scores = (values - values.max()) / params.temperature
+    if params.top_p < 1:
+        keep = _top_p(np.exp(scores), params.top_p)
+        token_ids, scores = token_ids[keep], scores[keep]
+    if params.min_p > 0:
+        keep = np.flatnonzero(np.exp(scores) >= params.min_p)
+        token_ids, scores = token_ids[keep], scores[keep]
+    return token_ids, scores
+
+
+def _top_k(row: np.ndarray, k: int) -> np.ndarray:
+    """Ids of the k highest values, ascending; of equal values the lower ids. k <= 0: all."""
+    if not 0 < k < len(row):
+        return np.arange(len(row))
+    kth = np.partition(row, len(row) - k)[len(row) - k]
+    above, equal = np.flatnonzero(row > kth), np.flatnonzero(row == kth)
+    return np.sort(np.concatenate([above, equal[: k - len(above)]]))
+
+
+def _top_p(weights: np.ndarray, top_p: float) -> np.ndarray:
+    """Indices, ascending, of the smallest set with at least top_p of the mass; of equals the lower indices.
+
+    weights [n], not normalized. All those below (1 - top_p) / n of the mass hold less than 1 - top_p of it
+    together, so none of them can be needed: only the others are sorted, mostly a small part.
+    """
+    mass = weights.sum()
+    candidates = np.flatnonzero(weights >= (1 - top_p) * mass / len(weights))
+    order = candidates[np.argsort(-weights[candidates], kind="stable")]
+    n_kept = int(np.searchsorted(np.cumsum(weights[order]), top_p * mass)) + 1
+    return np.sort(order[:n_kept])
+
+
+def _check_logit_bias(logit_bias: Mapping[int, float], n_vocab: int) -> None:
+    if len(logit_bias) > MAX_LOGIT_BIAS:
+        raise RequestError(f"logit_bias has more than {MAX_LOGIT_BIAS} entries", param="logit_bias")
+    for token_id, bias in logit_bias.items():
+        if not _is_int(token_id) or not 0 <= token_id < n_vocab:
+            raise RequestError(f"logit_bias names a token id outside 0 to {n_vocab - 1}", param="logit_bias")
+        if not _is_number(bias) or not -100 <= bias <= 100:
+            raise RequestError("logit_bias values must be numbers between -100 and 100", param="logit_bias")
+
+
+def _check_int(name: str, value: object, lowest: int, highest: int) -> None:
+    if not _is_int(value) or not lowest <= value <= highest:  # type: ignore[operator]
+        raise RequestError(f"{name} must be an integer between {lowest} and {highest}", param=name)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """A finite int or float."""
+    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))

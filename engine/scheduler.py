@@ -1,0 +1,160 @@
+"""Who runs in the next step, for how many tokens, on which KV blocks. Plain Python, no arrays, no clock.
+
+Continuous batching. Every running sequence with one token to compute (decode) gets it in every step; what is
+left of step_tokens goes to prefill chunks, oldest request first, and then to new requests, first come first
+served, while the pool has blocks for their whole prompt. Blocks are taken as a sequence grows. When they run
+out, the youngest running sequence loses its blocks, goes back to the head of the queue and is computed again
+from its tokens; its answer so far stays. The oldest is never robbed and always fits the pool, so every step
+moves it on, and every request in turn becomes the oldest: nothing starves.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+from engine.block_pool import BlockPool
+from engine.errors import QueueFullError
+from engine.request import Request
+
+MAX_RETRY_AFTER_S = 60
+
+
+class ScheduledChunk(NamedTuple):
+    """The next n_tokens of a request run in this step; its blocks are long enough."""
+
+    request: Request
+    n_tokens: int
+
+    @property
+    def is_last(self) -> bool:
+        """The chunk ends at the newest token, so its last row of logits chooses the next one."""
+        return self.n_tokens == self.request.n_pending
+
+
+class Scheduler:
+    """Owns every unfinished request. Running and waiting together are always in order of arrival."""
+
+    def __init__(self, pool: BlockPool, *, max_batch: int, step_tokens: int, max_queue: int) -> None:
+        self.pool = pool
+        self.max_batch = max_batch
+        # At least one token for each running sequence: then neither a decode nor a prefill waits in vain.
+        self.step_tokens = max(step_tokens, max_batch)
+        self.max_queue = max_queue
+        self.running: list[Request] = []  # oldest first
+        self.waiting: deque[Request] = deque()
+        self._by_id: dict[str, Request] = {}
+        self._n_arrived = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._by_id)
+
+    @property
+    def requests(self) -> list[Request]:
+        """Every unfinished request, oldest first."""
+        return [*self.running, *self.waiting]
+
+    def check_room(self) -> None:
+        """Raises QueueFullError when max_batch + max_queue requests are already here."""
+        if len(self._by_id) < self.max_batch + self.max_queue:
+            return
+        # Nobody knows how long the answers will be; a guess of one second for each full batch ahead.
+        retry_after_s = min(1 + len(self.waiting) // self.max_batch, MAX_RETRY_AFTER_S)
+        raise QueueFullError(
+            f"the server is busy: {len(self.running)} requests are running and {len(self.waiting)} wait; "
+            f"try again in {retry_after_s} s",
+            retry_after_s=retry_after_s,
+        )
+
+    def add(self, request: Request) -> None:
+        """Queue it. Raises QueueFullError, and ValueError for an id that is in use."""
+        self.check_room()
+        if request.request_id in self._by_id:
+            raise ValueError(f"request id {request.request_id!r} is already in use")
+        n_most = request.n_prompt + request.max_new_tokens
+        assert self.pool.blocks_for(n_most) <= self.pool.n_blocks, "a request that the pool can never hold"
+        request.arrival = self._n_arrived
+        self._n_arrived += 1
+        self._by_id[request.request_id] = request
+        self.waiting.append(request)
+
+    def remove(self, request_id: str) -> None:
+        """It is finished or aborted, in whatever phase: its blocks are free at once. Unknown id: nothing."""
+        request = self._by_id.pop(request_id, None)
+        if request is None:
+            return
+        self._release_blocks(request)
+        (self.running if request in self.running else self.waiting).remove(request)
+
+    def schedule(self) -> list[ScheduledChunk]:
+        """The chunks of the next step, at most one for each sequence. Never empty while there is work."""
+        n_decode = sum(request.n_pending == 1 for request in self.running)
+        prefill_budget = self.step_tokens - n_decode
+        chunks: list[ScheduledChunk] = []
+        ran_before = tuple(self.running)
+        for i, request in enumerate(ran_before):
+            if i >= len(self.running):
+                break  # it lost its blocks to an older one, and so did all after it
+            n_tokens = 1 if request.n_pending == 1 else min(request.n_pending, prefill_budget)
+            if n_tokens and self._grow(request, n_tokens):
+                chunks.append(ScheduledChunk(request, n_tokens))
+                prefill_budget -= n_tokens if request.n_pending > 1 else 0
+        if len(self.running) == len(ran_before):  # else the pool is empty
+            chunks += self._admit(prefill_budget)
+        return chunks
+
+    def check_integrity(self) -> None:
+        """AssertionError unless blocks, tables, order and counts agree."""
+        everyone = self.requests
+        arrivals = [request.arrival for request in everyone]
+        assert len(self.running) <= self.max_batch, "more sequences run than a batch holds"
+        assert arrivals == sorted(set(arrivals)), "running and waiting are out of order"
+        assert {r.request_id: r for r in everyone} == self._by_id, "a request is lost or stands in two queues"
+        for request in self.waiting:
+            assert (request.block_ids, request.n_computed) == ([], 0), "a waiting request holds KV"
+        for request in self.running:
+            room = len(request.block_ids) * self.pool.block_size
+            assert request.n_computed <= room, "a request has computed more tokens than its blocks hold"
+        self.pool.check_integrity({r.request_id: r.block_ids for r in everyone if r.block_ids})
+
+    def _admit(self, prefill_budget: int) -> list[ScheduledChunk]:
+        """First chunks of waiting requests, in order, while tokens, seats and blocks last."""
+        chunks = []
+        while self.waiting and prefill_budget and len(self.running) < self.max_batch:
+            request = self.waiting[0]
+            if self.pool.blocks_for(request.n_pending) > self._n_unpromised():
+                break  # a smaller one behind it has to wait too: else a large one might starve
+            self.running.append(self.waiting.popleft())
+            n_tokens = min(request.n_pending, prefill_budget)
+            self._grow(request, n_tokens)
+            prefill_budget -= n_tokens
+            chunks.append(ScheduledChunk(request, n_tokens))
+        return chunks
+
+    def _n_unpromised(self) -> int:
+        """Free blocks beyond those that running prefills will take, and one per sequence to grow into.
+
+        Without that margin a newcomer would often be preempted before its first token.
+        """
+        promised = sum(self.pool.blocks_for(len(r.token_ids)) - len(r.block_ids) for r in self.running)
+        return self.pool.n_free - promised - len(self.running)
+
+    def _grow(self, request: Request, n_tokens: int) -> bool:
+        """Blocks for its next n_tokens, the youngest's if need be. False: it was itself the youngest."""
+        n_missing = self.pool.blocks_for(request.n_computed + n_tokens) - len(request.block_ids)
+        while n_missing > self.pool.n_free:
+            if self._preempt_youngest() is request:
+                return False
+        request.block_ids += self.pool.take(request.request_id, n_missing)
+        return True
+
+    def _preempt_youngest(self) -> Request:
+        """The youngest running request goes back to the head of the queue, without blocks."""
+        request = self.running.pop()
+        self._release_blocks(request)
+        self.waiting.appendleft(request)
+        return request
+
+    def _release_blocks(self, request: Request) -> None:
+        self.pool.give_back(request.request_id, request.block_ids)
+        request.block_ids = []
+        request.n_computed = 0

@@ -1,0 +1,148 @@
+"""A Hypothesis state machine over the real engine and a fake model (scorecard R23).
+
+Whatever is added, aborted and stepped in whatever order: every block is accounted for after every rule, each
+answer equals the one worked out alone, and with no new arrivals everything ends in a bounded number of steps.
+"""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.fake_model import N_VOCAB, FakeModel, fake_loaded, solo_answer
+
+from engine.engine import Engine
+from engine.errors import QueueFullError
+from engine.types import EngineConfig, SamplingParams
+
+CTX_SIZE = 40
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Small numbers on purpose: few blocks, few seats, short queues, so that everything collides."""
+
+    @initialize(
+        block_size=st.integers(1, 8),
+        max_batch=st.integers(1, 5),
+        step_tokens=st.integers(1, 24),
+        max_queue=st.integers(0, 6),
+        spare_blocks=st.integers(0, 12),
+    )
+    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks):
+        self.block_size, self.max_queue, self.max_batch = block_size, max_queue, max_batch
+        self.model = FakeModel(block_size)
+        n_blocks = -(-CTX_SIZE // block_size) + spare_blocks
+        self.engine = Engine(
+            fake_loaded(self.model, CTX_SIZE),
+            EngineConfig(
+                max_batch=max_batch,
+                kv_memory_bytes=n_blocks * 4 * block_size,
+                kv_block_size=block_size,
+                step_tokens=step_tokens,
+                max_queue=max_queue,
+            ),
+        )
+        assert self.engine.stats().n_blocks == n_blocks
+        self.step_limit = max(step_tokens, max_batch)
+        self.open: dict[str, tuple[list[int], int, bool]] = {}
+        self.answers: dict[str, list[int]] = {}
+        self.n_added = 0
+
+    @rule(
+        prompt=st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=CTX_SIZE - 1),
+        max_tokens=st.integers(1, CTX_SIZE),
+        ignore_eos=st.booleans(),
+    )
+    def add(self, prompt, max_tokens, ignore_eos):
+        max_tokens = min(max_tokens, CTX_SIZE - len(prompt))
+        name = f"r{self.n_added}"
+        self.n_added += 1
+        params = SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=ignore_eos)
+        is_full = len(self.open) == self.max_batch + self.max_queue
+        try:
+            self.engine.add(name, prompt, params)
+        except QueueFullError:
+            assert is_full
+            return
+        assert not is_full
+        self.open[name] = (prompt, max_tokens, ignore_eos)
+        self.answers[name] = []
+
+    @rule(data=st.data())
+    def abort(self, data):
+        name = data.draw(st.sampled_from([*sorted(self.open), "unknown"]))
+        self.engine.abort(name)
+        self.open.pop(name, None)
+
+    @rule(n=st.integers(1, 6))
+    def step(self, n):
+        for _ in range(n):
+            for event in self.engine.step():
+                self.take(event)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def the_device_fails(self):
+        self.model.fail_next = True
+        with pytest.raises(RuntimeError, match="the device is gone"):
+            self.engine.step()
+        self.engine.check_integrity()
+        ended = [event.request_id for event in self.engine.fail_all("the device is gone")]
+        assert sorted(ended) == sorted(self.open)
+        self.open.clear()
+
+    def take(self, event):
+        assert event.request_id in self.open, "an event for a request that is aborted or finished"
+        self.answers[event.request_id] += event.token_ids
+        if event.finish_reason is not None:
+            asked = self.open.pop(event.request_id)
+            assert (self.answers[event.request_id], event.finish_reason) == solo_answer(*asked)
+
+    @invariant()
+    def every_block_is_accounted_for(self):
+        if hasattr(self, "engine"):
+            self.engine.check_integrity()
+            assert self.model.largest_step <= self.step_limit
+            stats = self.engine.stats()
+            assert stats.n_waiting + stats.n_running == len(self.open)
+
+    def teardown(self):
+        if not hasattr(self, "engine"):
+            return
+        # The oldest computes at least one token a step and is never robbed: at most ctx_size steps for each.
+        for _ in range(CTX_SIZE * (len(self.open) + 1)):
+            self.step(1)
+        assert not self.engine.has_work
+        assert not self.open
+        assert self.engine.stats().n_free_blocks == self.engine.stats().n_blocks
+
+
+def run(n_examples: int, n_rules: int) -> None:
+    run_state_machine_as_test(
+        EngineMachine,
+        settings=settings(
+            max_examples=n_examples,
+            stateful_step_count=n_rules,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_any_order_of_requests_keeps_blocks_and_answers_right():
+    run(n_examples=100, n_rules=50)
+
+
+@pytest.mark.slow
+def test_any_order_of_requests_at_length():
+    """The scorecard asks for 10 000 runs of 200 rules: ESPALIER_MACHINE_RUNS=10000."""
+    run(n_examples=int(os.environ.get("ESPALIER_MACHINE_RUNS", "300")), n_rules=200)

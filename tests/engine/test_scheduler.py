@@ -1,0 +1,192 @@
+"""Who runs next: decodes first, then prefill by age, blocks on demand, the youngest makes room."""
+
+import pytest
+
+from engine.block_pool import BlockPool
+from engine.errors import QueueFullError
+from engine.request import Request
+from engine.scheduler import MAX_RETRY_AFTER_S, Scheduler
+from engine.types import SamplingParams
+
+
+def make_scheduler(n_blocks=100, block_size=4, max_batch=4, step_tokens=16, max_queue=100) -> Scheduler:
+    pool = BlockPool(n_blocks, block_size)
+    return Scheduler(pool, max_batch=max_batch, step_tokens=step_tokens, max_queue=max_queue)
+
+
+def add(scheduler: Scheduler, name: str, n_prompt: int, max_new_tokens: int = 8) -> Request:
+    request = Request(name, SamplingParams(), 0, list(range(n_prompt)), n_prompt, max_new_tokens)
+    scheduler.add(request)
+    return request
+
+
+def step(scheduler: Scheduler) -> dict[str, int]:
+    """One step with an imaginary model: {request id: tokens}; who reached its last token gains one."""
+    chunks = scheduler.schedule()
+    for chunk in chunks:
+        is_last = chunk.is_last
+        chunk.request.n_computed += chunk.n_tokens
+        if is_last:
+            chunk.request.token_ids.append(0)
+    scheduler.check_integrity()
+    return {chunk.request.request_id: chunk.n_tokens for chunk in chunks}
+
+
+def test_no_work_no_chunks():
+    scheduler = make_scheduler()
+    assert scheduler.schedule() == []
+    assert not scheduler.has_work
+
+
+def test_a_long_prompt_runs_in_chunks_and_then_decodes():
+    scheduler = make_scheduler()
+    add(scheduler, "a", 35)
+    assert [step(scheduler) for _ in range(4)] == [{"a": 16}, {"a": 16}, {"a": 3}, {"a": 1}]
+
+
+def test_decodes_come_before_prefill_of_any_age():
+    scheduler = make_scheduler(step_tokens=10)
+    add(scheduler, "long", 30)
+    add(scheduler, "short", 5)
+    # "long" is older, so it prefills first; once "short" decodes, it is never held up.
+    assert [step(scheduler) for _ in range(4)] == [
+        {"long": 10},
+        {"long": 10},
+        {"long": 10},
+        {"long": 1, "short": 5},
+    ]
+    add(scheduler, "third", 40)
+    assert step(scheduler) == {"long": 1, "short": 1, "third": 8}
+    assert step(scheduler) == {"long": 1, "short": 1, "third": 8}
+
+
+def test_a_step_shares_its_tokens_among_prompts():
+    scheduler = make_scheduler(step_tokens=16)
+    for name in "abc":
+        add(scheduler, name, 7)
+    assert step(scheduler) == {"a": 7, "b": 7, "c": 2}
+    assert step(scheduler) == {"a": 1, "b": 1, "c": 5}
+
+
+def test_a_step_has_room_for_every_running_sequence():
+    scheduler = make_scheduler(step_tokens=1, max_batch=3)
+    for name in "abc":
+        add(scheduler, name, 1)
+    assert step(scheduler) == step(scheduler) == {"a": 1, "b": 1, "c": 1}
+
+
+def test_max_batch_limits_what_runs():
+    scheduler = make_scheduler(max_batch=2)
+    for name in "abc":
+        add(scheduler, name, 1)
+    assert step(scheduler) == {"a": 1, "b": 1}
+    scheduler.remove("a")
+    assert step(scheduler) == {"b": 1, "c": 1}
+
+
+def test_admission_waits_for_blocks_in_order_of_arrival():
+    scheduler = make_scheduler(n_blocks=8, step_tokens=64)
+    add(scheduler, "a", 18)  # five blocks
+    add(scheduler, "b", 16)  # four: too many beside "a"
+    add(scheduler, "c", 1)  # would fit, and waits its turn
+    assert step(scheduler) == {"a": 18}
+    assert step(scheduler) == {"a": 1}
+    scheduler.remove("a")
+    assert step(scheduler) == {"b": 16, "c": 1}
+
+
+def test_admission_counts_blocks_a_running_prompt_will_still_take():
+    scheduler = make_scheduler(n_blocks=10, step_tokens=8)
+    add(scheduler, "a", 25)  # seven blocks, two in the first step
+    add(scheduler, "b", 12)
+    assert [step(scheduler) for _ in range(3)] == [{"a": 8}, {"a": 8}, {"a": 8}]
+    assert step(scheduler) == {"a": 1}
+    assert scheduler.pool.n_free == 3, "there was room for b's three blocks, but then none to grow into"
+
+
+def test_the_youngest_makes_room_and_is_computed_again_with_its_answer():
+    scheduler = make_scheduler(n_blocks=5, step_tokens=64)
+    a, b = add(scheduler, "a", 7, 12), add(scheduler, "b", 3, 12)
+    seen = [step(scheduler) for _ in range(6)]
+    assert seen[0] == {"a": 7, "b": 3}
+    assert b.n_output == 6
+    b_tokens = list(b.token_ids)
+    while b in scheduler.running:
+        step(scheduler)
+    assert a in scheduler.running
+    assert b is scheduler.waiting[0]
+    assert (b.n_computed, b.block_ids) == (0, [])
+    assert b.token_ids[: len(b_tokens)] == b_tokens, "the answer so far is kept"
+    n_tokens = len(b.token_ids)
+    scheduler.remove("a")
+    assert step(scheduler) == {"b": n_tokens}, "prompt and answer are computed again in one chunk"
+
+
+def test_the_oldest_is_never_robbed():
+    scheduler = make_scheduler(n_blocks=6, max_batch=4)
+    oldest = add(scheduler, "oldest", 4, 20)
+    for name in "bcd":
+        add(scheduler, name, 4, 20)
+    while oldest.n_output < 20:
+        n_before = oldest.n_computed
+        assert "oldest" in step(scheduler)
+        assert oldest.n_computed > n_before
+    assert [r.request_id for r in scheduler.requests] == ["oldest", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("phase", ["queued", "prefill", "decode", "preempted"])
+def test_remove_frees_every_block_in_every_phase(phase):
+    scheduler = make_scheduler(n_blocks=6, max_batch=2, step_tokens=8)
+    add(scheduler, "a", 12, 12)
+    b = add(scheduler, "b", 3, 12)
+    reached = {
+        "queued": lambda: b in scheduler.waiting,
+        "prefill": lambda: 0 < scheduler.requests[0].n_computed < 12,
+        "decode": lambda: b.n_output > 0 and b in scheduler.running,
+        "preempted": lambda: b.n_output > 0 and b in scheduler.waiting,
+    }[phase]
+    for _ in range(40):
+        if reached():
+            break
+        step(scheduler)
+    assert reached()
+    for name in ("b", "a", "b", "unknown"):
+        scheduler.remove(name)
+        scheduler.check_integrity()
+    assert scheduler.pool.n_free == 6
+    assert not scheduler.has_work
+
+
+def test_the_queue_has_an_end():
+    scheduler = make_scheduler(max_batch=2, max_queue=3)
+    for i in range(5):
+        add(scheduler, f"r{i}", 1)
+    with pytest.raises(QueueFullError, match="0 requests are running and 5 wait") as caught:
+        add(scheduler, "one too many", 1)
+    assert caught.value.retry_after_s == 3
+    scheduler.remove("r0")
+    add(scheduler, "fits again", 1)
+
+
+def test_retry_after_has_a_limit():
+    scheduler = make_scheduler(max_batch=1, max_queue=500)
+    for i in range(501):
+        add(scheduler, f"r{i}", 1)
+    with pytest.raises(QueueFullError) as caught:
+        scheduler.check_room()
+    assert caught.value.retry_after_s == MAX_RETRY_AFTER_S
+
+
+def test_an_id_in_use_is_refused():
+    scheduler = make_scheduler()
+    add(scheduler, "a", 1)
+    with pytest.raises(ValueError, match="'a' is already in use"):
+        add(scheduler, "a", 1)
+
+
+def test_integrity_finds_a_lost_request():
+    scheduler = make_scheduler()
+    add(scheduler, "a", 1)
+    scheduler.waiting.clear()
+    with pytest.raises(AssertionError, match="lost"):
+        scheduler.check_integrity()
