@@ -5,6 +5,7 @@ as large as max_batch requests of ctx_size could use, but takes at most a quarte
 after loading; one whole request it holds always, or the start is refused.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,11 @@ def plan_n_blocks(config: EngineConfig, ctx_size: int, block_bytes: int, availab
             f"--ctx-size needs {ctx_size}: raise --kv-memory to {format_bytes(needed * block_bytes)} "
             f"or lower --ctx-size"
         )
+    if config.kv_memory_bytes > available:
+        raise ResourceError(
+            f"--kv-memory {format_bytes(config.kv_memory_bytes)} is more than the {format_bytes(available)} "
+            f"the machine has free"
+        )
     return n_blocks
 
 
@@ -98,11 +104,11 @@ def available_memory() -> int:
 
 
 def format_bytes(n: int) -> str:
-    """In the largest binary unit that leaves a number of one or more, as --kv-memory is written: 1.5 GiB."""
+    """In the largest binary unit that leaves one or more: 1.5 GiB. Rounded up: what is asked for is enough."""
     size, units = float(n), ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
-    return f"{n} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+    return f"{n} bytes" if units[0] == "bytes" else f"{math.ceil(size * 10) / 10:.1f} {units[0]}"
 
 
 def _read(path: Path) -> str:

@@ -31,10 +31,10 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(
         block_size=st.integers(1, 8),
-        max_batch=st.integers(1, 5),
+        max_batch=st.integers(1, 6),
         step_tokens=st.integers(1, 24),
         max_queue=st.integers(0, 6),
-        spare_blocks=st.integers(0, 12),
+        spare_blocks=st.integers(0, 6),
     )
     def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks):
         self.block_size, self.max_queue, self.max_batch = block_size, max_queue, max_batch
@@ -57,12 +57,14 @@ class EngineMachine(RuleBasedStateMachine):
         self.n_added = 0
 
     @rule(
-        prompt=st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=CTX_SIZE - 1),
-        max_tokens=st.integers(1, CTX_SIZE),
+        n_prompt=st.integers(1, 9) | st.integers(1, CTX_SIZE - 1),
+        first_id=st.integers(0, N_VOCAB - 1),
+        max_tokens=st.integers(1, CTX_SIZE) | st.just(CTX_SIZE),
         ignore_eos=st.booleans(),
     )
-    def add(self, prompt, max_tokens, ignore_eos):
-        max_tokens = min(max_tokens, CTX_SIZE - len(prompt))
+    def add(self, n_prompt, first_id, max_tokens, ignore_eos):
+        prompt = [(first_id + i * i) % N_VOCAB for i in range(n_prompt)]
+        max_tokens = min(max_tokens, CTX_SIZE - n_prompt)
         name = f"r{self.n_added}"
         self.n_added += 1
         params = SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=ignore_eos)

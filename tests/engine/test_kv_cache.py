@@ -1,0 +1,89 @@
+"""The KV pool: as large as is useful, a quarter of free memory at most, one whole request at least."""
+
+import pytest
+from support.fake_model import FakeOps
+
+from engine.errors import ResourceError
+from engine.kv_cache import KVShape, available_memory, format_bytes, new_kv_cache, plan_n_blocks
+from engine.types import EngineConfig
+
+BLOCK = 1000  # bytes
+LOTS = 10**12
+
+
+def plan(ctx_size: int, available: int = LOTS, **config) -> int:
+    return plan_n_blocks(EngineConfig(max_batch=4, **config), ctx_size, BLOCK, available)
+
+
+def test_a_block_holds_keys_and_values_of_every_layer_in_f16():
+    assert KVShape(n_layer=32, n_head_kv=8, head_dim=128).block_bytes(32) == 4 * 2**20
+
+
+def test_with_memory_to_spare_every_sequence_of_a_batch_gets_its_context():
+    assert plan(ctx_size=100) == 4 * 4  # four blocks of 32 tokens each
+
+
+def test_the_default_takes_a_quarter_of_free_memory():
+    assert plan(ctx_size=100, available=40 * BLOCK) == 10
+
+
+def test_the_default_holds_one_whole_request_at_least():
+    assert plan(ctx_size=100, available=5 * BLOCK) == 4
+
+
+def test_a_context_beyond_free_memory_is_refused():
+    with pytest.raises(ResourceError, match=r"--ctx-size 100 takes 4.0 KiB.*3.0 KiB free: lower --ctx-size"):
+        plan(ctx_size=100, available=3 * BLOCK)
+
+
+def test_kv_memory_is_taken_at_its_word():
+    assert plan(ctx_size=100, kv_memory_bytes=7 * BLOCK + 999) == 7
+
+
+def test_kv_memory_for_less_than_one_request_is_refused_with_both_numbers():
+    with pytest.raises(ResourceError) as caught:
+        plan(ctx_size=100, kv_memory_bytes=3 * BLOCK)
+    assert str(caught.value) == (
+        "--kv-memory 3.0 KiB holds 96 tokens, --ctx-size needs 100: "
+        "raise --kv-memory to 4.0 KiB or lower --ctx-size"
+    )
+
+
+def test_kv_memory_beyond_what_is_free_is_refused():
+    with pytest.raises(ResourceError, match=r"--kv-memory 9\.8 KiB is more than the 7\.9 KiB .* free"):
+        plan(ctx_size=100, available=8 * BLOCK, kv_memory_bytes=10 * BLOCK)
+
+
+def test_the_cache_knows_what_it_holds():
+    config = EngineConfig(kv_memory_bytes=10_000, kv_block_size=16)
+    kv = new_kv_cache(FakeOps(), KVShape(n_layer=3, n_head_kv=2, head_dim=4), config, ctx_size=90)
+    assert kv.block_bytes == 3 * 2 * 16 * 2 * 4 * 2
+    assert (kv.n_blocks, kv.n_tokens, kv.nbytes) == (6, 6 * 16, 6 * kv.block_bytes)
+    assert len(kv.layers) == 3
+
+
+def test_an_allocation_that_fails_is_one_clear_line():
+    class FullOps(FakeOps):
+        def new_kv_cache(self, *shape):
+            raise MemoryError
+
+    with pytest.raises(ResourceError, match=r"no memory for a KV cache of 9\.0 KiB: lower --kv-memory"):
+        new_kv_cache(FullOps(), KVShape(3, 2, 4), EngineConfig(kv_memory_bytes=10_000), ctx_size=32)
+
+
+def test_available_memory_is_a_plausible_number():
+    assert 2**20 < available_memory() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1536, "1.5 KiB"),
+        (3 * 2**30 + 1, "3.1 GiB"),
+        (2**52, "4096.0 TiB"),
+    ],
+)
+def test_sizes_are_written_as_people_read_them(n, text):
+    assert format_bytes(n) == text
