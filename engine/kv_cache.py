@@ -104,7 +104,7 @@ def available_memory() -> int:
 
 
 def format_bytes(n: int) -> str:
-    """In the largest binary unit that leaves one or more: 1.5 GiB. Rounded up: what is asked for is enough."""
+    """In the largest binary unit that leaves one or more: 1.5 GiB. Rounded up: enough if asked for."""
     size, units = float(n), ["bytes", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
