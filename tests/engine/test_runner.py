@@ -1,0 +1,56 @@
+"""One step: which rows are asked for, which are sampled, and what crosses to the host."""
+
+import numpy as np
+from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
+
+from engine.kv_cache import KVCache
+from engine.request import Request
+from engine.runner import Runner
+from engine.scheduler import ScheduledChunk
+from engine.types import SamplingParams
+
+BLOCK_SIZE = 4
+
+
+class SpyingOps(FakeOps):
+    """Remembers what the runner did with the backend."""
+
+    def __init__(self) -> None:
+        self.n_steps = 0
+        self.rows_to_host: list[int] = []
+
+    def begin_step(self) -> None:
+        self.n_steps += 1
+
+    def to_host(self, x: np.ndarray) -> np.ndarray:
+        self.rows_to_host.append(len(x))
+        return x
+
+
+def make_runner() -> tuple[Runner, SpyingOps]:
+    ops = SpyingOps()
+    kv = KVCache(ops.new_kv_cache(1, 16, BLOCK_SIZE, 1, 1), 16, BLOCK_SIZE, block_bytes=1)
+    return Runner(FakeModel(BLOCK_SIZE), ops, kv), ops
+
+
+def make_request(name: str, n_prompt: int, block_ids: list[int]) -> Request:
+    token_ids = [(i * i) % N_VOCAB for i in range(n_prompt)]
+    return Request(name, SamplingParams(temperature=0), 0, token_ids, n_prompt, 9, block_ids=block_ids)
+
+
+def test_only_chunks_that_reach_the_newest_token_are_sampled():
+    runner, ops = make_runner()
+    long, short, decoding = (
+        make_request("l", 9, [5, 1, 7]),
+        make_request("s", 3, [2]),
+        make_request("d", 6, [3, 0]),
+    )
+    first = [ScheduledChunk(long, 4), ScheduledChunk(decoding, 5)]
+    assert runner.run(first) == [None, None]
+    long.n_computed, decoding.n_computed = 4, 5
+
+    sampled = runner.run([ScheduledChunk(long, 3), ScheduledChunk(short, 3), ScheduledChunk(decoding, 1)])
+    assert sampled[0] is None
+    assert [s.token_id for s in sampled[1:]] == [next_token(short.token_ids), next_token(decoding.token_ids)]
+    assert ops.n_steps == 2
+    assert ops.rows_to_host == [2], "nothing is computed or copied for rows that nobody reads"
