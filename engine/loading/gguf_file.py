@@ -65,8 +65,8 @@ class GGUFFile:
         nbytes = quant_type.row_bytes(info.shape[0]) * info.n_rows
         if nbytes > info.space:
             raise ModelFileError(
-                f"{self.path}: tensor {shown(name)} at byte {info.offset}: as {quant_type.name} it takes {nbytes} "
-                f"bytes and there are {info.space} up to the next tensor or the end of the file"
+                f"{self.path}: tensor {shown(name)} at byte {info.offset}: as {quant_type.name} it takes "
+                f"{nbytes} bytes and there are {info.space} up to the next tensor or the end of the file"
             )
         return np.frombuffer(self._data, np.uint8, nbytes, info.offset)
 

@@ -31,8 +31,8 @@ def read_value(reader: ByteReader) -> Any:
     """A value type and the value at the cursor.
 
     Numbers, bools and strings become Python's own; arrays of numbers and bools numpy arrays; arrays of
-    strings lists. Bytes of a string that are not UTF-8 (tokens may be any bytes) become lone surrogates: the caller
-    gets them back with `.encode("utf-8", "surrogateescape")`.
+    strings lists. Bytes of a string that are not UTF-8 (tokens may be any bytes) become lone surrogates: the
+    caller gets them back with `.encode("utf-8", "surrogateescape")`.
     """
     value_type = reader.u32("the value type")
     if value_type in _SCALARS:

@@ -1,7 +1,7 @@
 """Writes GGUF files for tests, right ones and wrong ones.
 
-The `gguf` package cannot: it knows no type with a row header. The pieces (string, key, tensor entry) are public so
-that a test can put a wrong number in exactly one place.
+The `gguf` package cannot: it knows no type with a row header. The pieces (string, key, tensor entry) are
+public so that a test can put a wrong number in exactly one place.
 """
 
 import struct
@@ -44,7 +44,7 @@ def string(text: str | bytes) -> bytes:
 
 
 def value(item: Any) -> bytes:
-    """The value type and the value: bool, int (uint32, or int32 if negative), float32, str, list, numpy array."""
+    """Type and value: bool, int (uint32; int32 if negative), float32, str, list, numpy array."""
     if isinstance(item, Typed):
         return struct.pack("<I", item.value_type) + _payload(item.value_type, item.value)
     if isinstance(item, np.ndarray):
