@@ -34,6 +34,6 @@ namespace espalier::ESPALIER_TIER {
 
 constexpr int kLanes = 16;
 
-static inline void prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+static inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
 
 }  // namespace espalier::ESPALIER_TIER

@@ -1,0 +1,218 @@
+// Causal attention over a paged f16 KV cache, for the queries of a few tokens and one KV head at a time.
+//
+// Scores put 16 keys in the lanes, outputs put 16 head dimensions there, so nothing is summed across lanes but the
+// softmax denominators. For each split of kKvSplit positions a query gets m = max score, l = sum of exp(score - m)
+// and o = sum of exp(score - m) * v; splits merge in order. Each sum runs in one order: dimensions ascending, keys
+// ascending. A key that a query may not see has the score -inf and adds an exact zero.
+#pragma once
+
+#include "cpu/vector_kernels.h"
+#include "cpu/vector_math.h"
+
+namespace espalier::ESPALIER_TIER {
+
+constexpr int kScoreRows = 8;    // queries that share one conversion of 16 keys
+constexpr int kOutputRows = 4;   // queries and
+constexpr int kOutputDims = 64;  // dimensions that share one conversion of a value row
+
+// The queries of one item: row = token * group + head, and where each stops seeing.
+struct QueryTile {
+    int64_t n_rows, group, head_dim, head_dim_padded, first_position;
+    float* q;       // [n_rows, head_dim_padded]  scaled
+    float* scores;  // [n_rows, kKvSplit]
+    float* partial; // [n_rows, head_dim_padded]  o of this split
+    float* output;  // [n_rows, head_dim_padded]  merged o
+    float *m, *l, *merged_m, *merged_l;  // [n_rows]
+
+    int64_t visible(int64_t row) const { return first_position + row / group + 1; }
+};
+
+static QueryTile lay_out(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch) {
+    const int64_t n_rows = item.n_tokens * shape.group, padded = cache.head_dim_padded;
+    QueryTile t{n_rows, shape.group, cache.head_dim, padded, item.first_position, scratch, nullptr, nullptr, nullptr,
+                nullptr, nullptr, nullptr, nullptr};
+    t.scores = t.q + n_rows * padded;
+    t.partial = t.scores + n_rows * kKvSplit;
+    t.output = t.partial + n_rows * padded;
+    t.m = t.output + n_rows * padded;
+    t.l = t.m + n_rows, t.merged_m = t.l + n_rows, t.merged_l = t.merged_m + n_rows;
+    return t;
+}
+
+static inline const float* query_of(const float* q, const AttentionShape& shape, const AttentionItem& item,
+                                    int64_t row, int64_t head_dim) {
+    const int64_t token = item.first_token + row / shape.group;
+    return q + (token * shape.n_head + item.head_kv * shape.group + row % shape.group) * head_dim;
+}
+
+static void load_queries(const float* q, const AttentionShape& shape, const AttentionItem& item, const QueryTile& t) {
+    for (int64_t row = 0; row < t.n_rows; ++row) {
+        const float* from = query_of(q, shape, item, row, t.head_dim);
+        for (int64_t d = 0; d < t.head_dim; ++d) t.q[row * t.head_dim_padded + d] = from[d] * shape.scale;
+    }
+}
+
+// Scores of kRows queries with the 16 keys at `keys` ([head_dim] rows of block_size).
+template <int kRows>
+static inline void score_keys(const float* q, int64_t q_stride, const uint16_t* keys, int64_t head_dim,
+                              int64_t block_size, F32* acc) {
+    for (int r = 0; r < kRows; ++r) acc[r] = splat(0.0f);
+    for (int64_t d = 0; d < head_dim; ++d) {
+        const F32 key = load_f16(keys + d * block_size);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) acc[r] = fma(splat(q[r * q_stride + d]), key, acc[r]);
+    }
+}
+
+static inline F32 lane_numbers() {
+    static const float numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return load(numbers);
+}
+
+template <int kRows>
+static inline void score_rows(const QueryTile& t, int64_t row, const uint16_t* keys, int64_t block_size,
+                              int64_t position, int64_t column) {
+    F32 acc[kRows];
+    score_keys<kRows>(t.q + row * t.head_dim_padded, t.head_dim_padded, keys, t.head_dim, block_size, acc);
+    const F32 unseen = splat(-__builtin_inff());
+    for (int r = 0; r < kRows; ++r) {
+        const Mask seen = less(lane_numbers(), splat(float(t.visible(row + r) - position)));
+        store(t.scores + (row + r) * kKvSplit + column, select(seen, acc[r], unseen));
+    }
+}
+
+// Scores of all queries with positions [first, last), first a multiple of kKvSplit.
+static void score_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
+                        int64_t last) {
+    for (int64_t position = first; position < last; position += 16) {
+        const int64_t block = item.block_ids[position / cache.block_size];
+        const uint16_t* keys = cache.k + (block * cache.n_head_kv + item.head_kv) * cache.head_dim * cache.block_size +
+                               position % cache.block_size;
+        int64_t row = 0;
+        for (; row + kScoreRows <= t.n_rows; row += kScoreRows)
+            score_rows<kScoreRows>(t, row, keys, cache.block_size, position, position - first);
+        for (; row < t.n_rows; ++row) score_rows<1>(t, row, keys, cache.block_size, position, position - first);
+    }
+}
+
+// Scores become exp(score - m); m and l of the split.
+static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
+    float* scores = t.scores + row * kKvSplit;
+    F32 largest = splat(-__builtin_inff());
+    for (int64_t c = 0; c < columns; c += 16) largest = max(largest, load(scores + c));
+    const float m = reduce_max(largest);
+    F32 sum = splat(0.0f);
+    for (int64_t c = 0; c < columns; c += 16) {
+        const F32 p = exponential(sub(load(scores + c), splat(m)));
+        store(scores + c, p);
+        sum = add(sum, p);
+    }
+    t.m[row] = m;
+    t.l[row] = reduce_add(sum);
+}
+
+// o of kRows queries, kVectors * 16 dimensions from `dim` on.
+template <int kRows, int kVectors>
+static inline void weigh_values(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
+                                int64_t last, int64_t row, int64_t dim) {
+    F32 acc[kRows][kVectors];
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) acc[r][v] = splat(0.0f);
+    const float* p = t.scores + row * kKvSplit;
+    for (int64_t position = first; position < last; ++position, ++p) {
+        const int64_t block = item.block_ids[position / cache.block_size];
+        const uint16_t* values = cache.v + dim + ((block * cache.n_head_kv + item.head_kv) * cache.block_size +
+                                                  position % cache.block_size) * cache.head_dim_padded;
+        F32 value[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) value[v] = load_f16(values + 16 * v);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+            const F32 weight = splat(p[r * kKvSplit]);
+#pragma GCC unroll 4
+            for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
+        }
+    }
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < kVectors; ++v) store(t.partial + (row + r) * t.head_dim_padded + dim + 16 * v, acc[r][v]);
+}
+
+template <int kRows>
+static inline void weigh_rows(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
+                              int64_t last, int64_t row) {
+    int64_t dim = 0;
+    for (; dim + kOutputDims <= t.head_dim_padded; dim += kOutputDims)
+        weigh_values<kRows, kOutputDims / 16>(t, cache, item, first, last, row, dim);
+    for (; dim < t.head_dim_padded; dim += 16) weigh_values<kRows, 1>(t, cache, item, first, last, row, dim);
+}
+
+// The split's (m, l, o) of one query joins what came before.
+static void merge_row(const QueryTile& t, int64_t row, bool first_split) {
+    float* merged = t.output + row * t.head_dim_padded;
+    const float* partial = t.partial + row * t.head_dim_padded;
+    const float m = t.m[row], before = t.merged_m[row];
+    if (first_split) {
+        t.merged_m[row] = m, t.merged_l[row] = t.l[row];
+        for (int64_t d = 0; d < t.head_dim_padded; d += 16) store(merged + d, load(partial + d));
+        return;
+    }
+    const float both = before > m ? before : m;
+    const F32 old_share = exponential(splat(before - both)), new_share = exponential(splat(m - both));
+    t.merged_m[row] = both;
+    t.merged_l[row] = reduce_max(fma(splat(t.l[row]), new_share, mul(splat(t.merged_l[row]), old_share)));
+    for (int64_t d = 0; d < t.head_dim_padded; d += 16)
+        store(merged + d, fma(load(partial + d), new_share, mul(load(merged + d), old_share)));
+}
+
+static void attend_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
+                         int64_t last) {
+    score_split(t, cache, item, first, last);
+    const int64_t columns = (last - first + 15) / 16 * 16;
+    for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, columns);
+    int64_t row = 0;
+    for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<kOutputRows>(t, cache, item, first, last, row);
+    for (; row < t.n_rows; ++row) weigh_rows<1>(t, cache, item, first, last, row);
+    for (row = 0; row < t.n_rows; ++row)
+        if (t.visible(row) > first) merge_row(t, row, first == 0);
+}
+
+static void attention(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
+                      float* scratch, float* y) {
+    const QueryTile t = lay_out(cache, shape, item, scratch);
+    load_queries(q, shape, item, t);
+    const int64_t end = t.visible(t.n_rows - 1);
+    for (int64_t first = 0; first < end; first += kKvSplit)
+        attend_split(t, cache, item, first, end < first + kKvSplit ? end : first + kKvSplit);
+    for (int64_t row = 0; row < t.n_rows; ++row) {
+        float* out = y + (query_of(q, shape, item, row, t.head_dim) - q);
+        const F32 l = splat(t.merged_l[row]);
+        for (int64_t d = 0; d < t.head_dim; d += 16) {
+            const int lanes = int(t.head_dim - d < 16 ? t.head_dim - d : 16);
+            store_first(out + d, div(load(t.output + row * t.head_dim_padded + d), l), lanes);
+        }
+    }
+}
+
+// Sixteen values at a time as f16; what lies beyond n in the last sixteen becomes zero.
+static inline void to_f16(const float* x, int64_t n, uint16_t* y) {
+    for (int64_t i = 0; i < n; i += 16) store_f16(y + i, load_first(x + i, int(n - i < 16 ? n - i : 16)));
+}
+
+static void store_kv(const float* k, const float* v, const PagedCache& cache, int64_t slot) {
+    const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
+    for (int64_t head = 0; head < cache.n_head_kv; ++head, k += cache.head_dim, v += cache.head_dim) {
+        const int64_t base = block * cache.n_head_kv + head;
+        uint16_t* keys = cache.k + base * cache.head_dim * cache.block_size + offset;
+        for (int64_t d = 0; d < cache.head_dim; d += 16) {
+            uint16_t part[16];
+            const int64_t n = cache.head_dim - d < 16 ? cache.head_dim - d : 16;
+            to_f16(k + d, n, part);
+            for (int64_t i = 0; i < n; ++i) keys[(d + i) * cache.block_size] = part[i];
+        }
+        to_f16(v, cache.head_dim, cache.v + (base * cache.block_size + offset) * cache.head_dim_padded);
+    }
+}
+
+static const VectorKernels kVectorTable = {rms_norm, silu_mul, exp_of, store_kv, attention};
+
+}  // namespace espalier::ESPALIER_TIER

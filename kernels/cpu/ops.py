@@ -1,0 +1,190 @@
+"""The CPU backend: the Ops protocol over the native kernels.
+
+Results live in one arena that `begin_step` rewinds, so a decode step allocates nothing. Weights, caches and the
+kernels' scratch belong to the native module; here are shapes, checks that need Python, and the arena.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.cpu import _native
+from kernels.ops import AttentionBatch
+from kernels.quant_tensor import TYPES, QuantTensor
+
+DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
+_LANES = 16
+
+
+class PagedCache(NamedTuple):
+    """One layer's keys and values, f16 bits; keys of a block lie transposed so that 16 keys are one vector."""
+
+    k: np.ndarray  # [n_blocks, n_head_kv, head_dim, block_size] uint16
+    v: np.ndarray  # [n_blocks, n_head_kv, block_size, head_dim rounded up to 16] uint16
+    head_dim: int
+
+
+class FileRows(NamedTuple):
+    """An embedding table that no linear reads: the file's own bytes."""
+
+    data: np.ndarray  # uint8
+
+
+class Arena:
+    """Float32 results of one step, laid one after another on cache lines."""
+
+    def __init__(self) -> None:
+        self._floats = _aligned_floats(1 << 16)
+        self._used = 0
+        self._wanted = 0
+
+    def rewind(self) -> None:
+        if self._wanted > len(self._floats):
+            self._floats = _aligned_floats(self._wanted * 5 // 4)
+        self._used = self._wanted = 0
+
+    def take(self, *shape: int) -> np.ndarray:
+        """An uninitialized array. Beyond the arena's end it has memory of its own until the next rewind."""
+        n = math.prod(shape)
+        start, self._used = self._used, self._used + -(-n // _LANES) * _LANES
+        self._wanted = max(self._wanted, self._used)
+        if self._used > len(self._floats):
+            self._used = start
+            self._wanted += n + _LANES
+            return np.empty(shape, np.float32)
+        return self._floats[start : start + n].reshape(shape)
+
+
+class CpuOps:
+    """threads: None for every CPU this process may use. isa: None for the best tier, or its name."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
+        if threads is not None and not 1 <= threads <= 1024:
+            raise ValueError(f"threads is {threads}; 1 to 1024 work")
+        self._native = _native.Backend(
+            threads or len(os.sched_getaffinity(0)), isa or os.environ.get("ESPALIER_ISA", "")
+        )
+        self.n_threads: int = self._native.n_threads
+        self.isa: str = self._native.isa
+        self._arena = Arena()
+
+    # Loading
+
+    def load_quant(
+        self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
+    ) -> QuantTensor:
+        if type_name not in TYPES:
+            raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
+        if not uses or not uses <= {"linear", "embed"}:
+            raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
+        quant_type, (n_out, n_in) = TYPES[type_name], shape
+        if n_out < 1 or n_in < 1:
+            raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
+        file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
+        expected = n_out * quant_type.row_bytes(n_in)
+        if file_bytes.size != expected:
+            raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
+        if "linear" in uses:
+            matrix = self._native.pack(type_name, n_out, n_in, file_bytes)
+            return QuantTensor(matrix, quant_type, (n_out, n_in), matrix.nbytes)
+        return QuantTensor(FileRows(file_bytes.copy()), quant_type, (n_out, n_in), expected)
+
+    def load_vector(self, values: np.ndarray) -> np.ndarray:
+        return np.array(values, np.float32).reshape(-1)
+
+    def new_kv_cache(
+        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+    ) -> list[PagedCache]:
+        """block_size must be a multiple of 16: the lanes of the score kernel are keys."""
+        if block_size % _LANES:
+            raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {_LANES}")
+        padded = -(-head_dim // _LANES) * _LANES
+        k_shape = (n_blocks, n_head_kv, head_dim, block_size)
+        v_shape = (n_blocks, n_head_kv, block_size, padded)
+        return [
+            PagedCache(np.zeros(k_shape, np.uint16), np.zeros(v_shape, np.uint16), head_dim)
+            for _ in range(n_layer)
+        ]
+
+    def index_array(self, values: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(values, np.int32)
+
+    # Each step
+
+    def begin_step(self) -> None:
+        self._arena.rewind()
+
+    def to_host(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
+        out = self._arena.take(len(token_ids), table.shape[1])
+        if isinstance(table.data, FileRows):
+            self._native.embed_rows(table.type.name, table.data.data, *table.shape, token_ids, out)
+        else:
+            self._native.embed_tiles(table.data, token_ids, out)
+        return out
+
+    def take_rows(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        out = self._arena.take(len(rows), x.shape[1])
+        self._native.take_rows(x, rows, out)
+        return out
+
+    def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+        out = self._arena.take(*x.shape)
+        self._native.rms_norm(x, weight, eps, out)
+        return out
+
+    def linear(self, x: np.ndarray, weight: QuantTensor) -> np.ndarray:
+        return self.linear_many(x, (weight,))[0]
+
+    def linear_many(self, x: np.ndarray, weights: Sequence[QuantTensor]) -> list[np.ndarray]:
+        outs = [self._arena.take(x.shape[0], weight.shape[0]) for weight in weights]
+        self._native.linear(x, [weight.data for weight in weights], outs)
+        return outs
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        out = self._arena.take(*x.shape)
+        self._native.add(x, y, out)
+        return out
+
+    def add_bias(self, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        out = self._arena.take(*x.shape)
+        self._native.add_bias(x, bias, out)
+        return out
+
+    def rope_angles(self, positions: np.ndarray, freqs: np.ndarray, mscale: float) -> np.ndarray:
+        out = self._arena.take(len(positions), len(freqs), 2)
+        self._native.rope_angles(positions, freqs, mscale, out)
+        return out
+
+    def rope(self, x: np.ndarray, angles: np.ndarray, interleaved: bool) -> np.ndarray:
+        out = self._arena.take(*x.shape)
+        self._native.rope(x, angles, interleaved, out)
+        return out
+
+    def store_kv(self, k: np.ndarray, v: np.ndarray, cache: PagedCache, slots: np.ndarray) -> None:
+        self._native.store_kv(k, v, cache.k, cache.v, slots)
+
+    def attention(
+        self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float
+    ) -> np.ndarray:
+        out = self._arena.take(*q.shape)
+        self._native.attention(q, cache.k, cache.v, *batch, scale, out)
+        return out
+
+    def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        out = self._arena.take(*gate.shape)
+        self._native.silu_mul(gate, up, out)
+        return out
+
+
+def _aligned_floats(n: int) -> np.ndarray:
+    raw = np.empty(n + _LANES, np.float32)
+    start = -(raw.ctypes.data // 4) % _LANES
+    return raw[start : start + n]

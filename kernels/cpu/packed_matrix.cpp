@@ -1,0 +1,122 @@
+// Packing and unpacking of row-lane tiles, and the memory they live in. Compiled for the baseline.
+#include "cpu/packed_matrix.h"
+
+#include <sys/mman.h>
+
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "common/dequantize.h"
+#include "cpu/tile_pack.h"
+
+namespace espalier {
+namespace {
+
+constexpr int64_t kHugePage = int64_t(2) << 20;
+
+// What packing needs to know of a type, without its template.
+struct PackingOf {
+    bool dense;
+    int64_t block_weights;
+    int64_t (*file_row_bytes)(int64_t n_in);
+    int64_t (*tile_bytes)(int64_t n_in);
+    void (*pack_row)(const uint8_t* file_row, int64_t n_in, int row, uint8_t* tile);
+    void (*dequantize_row)(const uint8_t* tile, int64_t n_in, int row, float* out);
+};
+
+template <class T>
+float row_factor(const uint8_t* tile, int row, int which) {
+    return T::kRule == Rule::kRowScale ? read_f32(tile + 64 * which + 4 * row) : 0.0f;
+}
+
+template <class T>
+void dequantize_lane(const uint8_t* tile, int64_t n_in, int row, float* out) {
+    const auto unpack = kernels_scalar()->linear[int(T::kTypeId)].unpack;
+    const float d = row_factor<typename T::Type>(tile, row, 0);
+    const float mean = T::Type::kHasMean ? row_factor<typename T::Type>(tile, row, 1) : 0.0f;
+    Block32 block;
+    for (int64_t b = 0; b < n_in / 32; ++b) {
+        unpack(tile, n_in / 32, b, row, block);
+        dequantize_block32<typename T::Type>(block, d, mean, out + 32 * b);
+    }
+}
+
+template <class T>
+void dequantize_dense_lane(const uint8_t* tile, int64_t n_in, int row, float* out) {
+    for (int64_t k = 0; k < n_in; ++k) out[k] = T::value(tile + (k * kTileRows + row) * T::kBytes);
+}
+
+template <class T, TensorType kType>
+struct Named {
+    using Type = T;
+    static constexpr TensorType kTypeId = kType;
+};
+
+template <class T, TensorType kType>
+constexpr PackingOf quant_packing() {
+    return {false, T::kBlockWeights, [](int64_t n) { return row_bytes<T>(n); },
+            [](int64_t n) { return tile_bytes<T>(n / 32); }, pack_row<T>, dequantize_lane<Named<T, kType>>};
+}
+
+template <class T>
+constexpr PackingOf dense_packing() {
+    return {true, 1, [](int64_t n) { return n * T::kBytes; }, [](int64_t n) { return n * kTileRows * T::kBytes; },
+            pack_dense_row<T>, dequantize_dense_lane<T>};
+}
+
+const PackingOf kPacking[kTypeCount] = {
+#define ESP_ROW(name) dense_packing<name>(),
+    ESP_DENSE_TYPES(ESP_ROW)
+#undef ESP_ROW
+#define ESP_ROW(name) quant_packing<name, TensorType::name>(),
+        ESP_QUANT_TYPES(ESP_ROW)
+#undef ESP_ROW
+};
+
+const PackingOf& packing_of(TensorType type) { return kPacking[int(type)]; }
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(TensorType type, int64_t n_out, int64_t n_in) : type_(type), view_{} {
+    const PackingOf& packing = packing_of(type);
+    if (n_out < 1 || n_in < 1 || n_in % packing.block_weights != 0) {
+        throw std::invalid_argument(std::string("a ") + kTensorTypeNames[int(type)] + " matrix has rows of a multiple of " +
+                                    std::to_string(packing.block_weights) + " weights, not " + std::to_string(n_in));
+    }
+    view_ = {nullptr, packing.tile_bytes(n_in), n_out, n_in};
+    file_row_bytes_ = packing.file_row_bytes(n_in);
+    // Huge pages save most TLB misses of a mat-vec; a small matrix is not worth a whole one.
+    const bool huge = nbytes() >= kHugePage;
+    memory_bytes_ = huge ? round_up(nbytes(), 4096) + kHugePage : round_up(nbytes(), 4096);
+    void* memory = mmap(nullptr, size_t(memory_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    memory_ = static_cast<uint8_t*>(memory);
+    uint8_t* aligned = memory_;
+    if (huge) {
+        aligned = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<intptr_t>(memory), kHugePage));
+        madvise(aligned, size_t(nbytes() / kHugePage * kHugePage), MADV_HUGEPAGE);
+    }
+    view_.tiles = aligned;
+}
+
+PackedMatrix::~PackedMatrix() { munmap(memory_, size_t(memory_bytes_)); }
+
+bool PackedMatrix::is_dense() const { return packing_of(type_).dense; }
+
+void PackedMatrix::pack_tiles(const uint8_t* file_bytes, int64_t first, int64_t last) {
+    const auto pack = packing_of(type_).pack_row;
+    for (int64_t tile = first; tile < last; ++tile) {
+        uint8_t* out = const_cast<uint8_t*>(view_.tiles) + tile * view_.tile_bytes;
+        for (int row = 0; row < kTileRows && tile * kTileRows + row < view_.n_out; ++row) {
+            pack(file_bytes + (tile * kTileRows + row) * file_row_bytes_, view_.n_in, row, out);
+        }
+    }
+}
+
+void PackedMatrix::dequantize_row(int64_t row, float* out) const {
+    const uint8_t* tile = view_.tiles + row / kTileRows * view_.tile_bytes;
+    packing_of(type_).dequantize_row(tile, view_.n_in, int(row % kTileRows), out);
+}
+
+}  // namespace espalier

@@ -1,0 +1,54 @@
+// The table of one ISA tier (kernels.h), built from the kernels in this tier's namespace.
+#pragma once
+
+#include "cpu/linear_dense.h"
+#include "cpu/linear_matmul.h"
+
+namespace espalier::ESPALIER_TIER {
+
+#if ESPALIER_TIER_ID == ESPALIER_SCALAR_TIER
+static inline int byte_of(I32 x, int row, int c) { return reread<Bytes>(x).v[4 * row + c]; }
+
+// The integers of one row of a decoded 32-block, as kernels/common decodes them from the file.
+template <class T>
+static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Block32& out) {
+    using E = Entry<T>;
+    constexpr int kUnit = Tile<T>::kUnitBlocks;
+    DecodedBlock w;
+    decode(T{}, view_tile<T>(tile, n_blocks), b / kUnit, static_cast<int>(b % kUnit), w);
+    for (int j = 0; j < 32; ++j) {
+        const int code = byte_of(w.w[j / 4], row, j % 4) - (E::kCentred ? 128 : 0);
+        out.q[j] = static_cast<int16_t>(E::kPlanes == 2 ? 256 * code + byte_of(w.w_low[j / 4], row, j % 4) : code);
+    }
+    const int only = E::kRowScale ? static_cast<int>(w.s.v[row]) : 1;
+    for (int h = 0; h < 2; ++h) out.scale[h] = E::kIntScale ? w.scale[E::kHalves == 2 ? h : 0].v[row] : only;
+    out.d = E::kRowScale ? 1.0f : w.s.v[row];
+    out.min = E::kMin ? w.min.v[row] : 0;
+    out.dmin = E::kMin ? -w.minus_dmin.v[row] : 0.0f;
+}
+#define ESP_UNPACK(name) unpack<name>
+#else
+#define ESP_UNPACK(name) nullptr
+#endif
+
+#define ESP_DENSE_ROW(name) {nullptr, nullptr, nullptr, 0},
+#define ESP_QUANT_ROW(name) {matvec<name>, matmul<name>, ESP_UNPACK(name), Panel<name>::kBytes},
+#define ESP_DENSE_KERNELS(name) {dense_matmul<espalier::name>},
+#define ESP_QUANT_KERNELS(name) {nullptr},
+
+static const KernelTable kTable = {
+    ESPALIER_ISA_NAME,
+    kColumnGroup,
+    quantize_vector,
+    quantize_columns,
+    {ESP_DENSE_TYPES(ESP_DENSE_ROW) ESP_QUANT_TYPES(ESP_QUANT_ROW)},
+    {ESP_DENSE_TYPES(ESP_DENSE_KERNELS) ESP_QUANT_TYPES(ESP_QUANT_KERNELS)},
+};
+
+#undef ESP_DENSE_ROW
+#undef ESP_QUANT_ROW
+#undef ESP_DENSE_KERNELS
+#undef ESP_QUANT_KERNELS
+#undef ESP_UNPACK
+
+}  // namespace espalier::ESPALIER_TIER

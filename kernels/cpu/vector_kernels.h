@@ -1,0 +1,58 @@
+// What one ISA tier offers beside the linears: norms, activations, rotary positions, attention over paged f16 KV.
+// Every function works on a range of rows or items that the caller hands to its threads, and computes each row by
+// itself in one fixed order, so neither the range nor the company of a row changes its bits.
+#pragma once
+
+#include <cstdint>
+
+namespace espalier {
+
+// Positions are summed in splits of this many keys, merged in order (kernels/ops.py, KV_SPLIT).
+constexpr int64_t kKvSplit = 256;
+// Queries (tokens x heads of one KV head) that share one walk over the keys; one token's heads always do.
+constexpr int64_t kQueryRows = 32;
+
+// One layer's paged cache. Keys of a block lie transposed, so that 16 keys are one vector:
+//   k [n_blocks, n_head_kv, head_dim, block_size] f16      v [n_blocks, n_head_kv, block_size, head_dim_padded] f16
+// block_size is a multiple of 16; head_dim_padded is head_dim rounded up to 16, the rest zeros.
+struct PagedCache {
+    uint16_t* k;
+    uint16_t* v;
+    int64_t n_blocks, n_head_kv, head_dim, head_dim_padded, block_size;
+};
+
+// Queries of one sequence and KV head: tokens first_token .. first_token + n_tokens - 1 of the
+// pass, the first at position first_position.
+struct AttentionItem {
+    const int32_t* block_ids;
+    int64_t first_token, n_tokens, first_position, head_kv;
+};
+
+struct AttentionShape {
+    int64_t n_head, group;  // group = n_head / n_head_kv
+    float scale;
+};
+
+struct VectorKernels {
+    // y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, y [n_rows, n]
+    void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, int64_t n_rows, float* y);
+    // y = gate / (1 + exp(-gate)) * up
+    void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+    // y = exp(x), for tests of the one exponential that silu_mul and attention share.
+    void (*exp)(const float* x, int64_t n, float* y);
+    // k, v [n_head_kv, head_dim] of one token into slot = block_id * block_size + offset.
+    void (*store_kv)(const float* k, const float* v, const PagedCache& cache, int64_t slot);
+    // q, y [n_tokens, n_head, head_dim]; scratch of attention_scratch_floats().
+    void (*attention)(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
+                      float* scratch, float* y);
+};
+
+inline int64_t attention_scratch_floats(int64_t n_rows, int64_t head_dim_padded) {
+    return n_rows * (kKvSplit + 3 * head_dim_padded + 4);
+}
+
+const VectorKernels* vector_kernels_scalar();
+const VectorKernels* vector_kernels_avx2();
+const VectorKernels* vector_kernels_avx512();
+
+}  // namespace espalier
