@@ -15,6 +15,7 @@ from engine.errors import (
     RequestError,
     ResourceError,
 )
+from engine.loading import LoadedModel, load_model
 from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
 
 __all__ = [
@@ -24,10 +25,12 @@ __all__ = [
     "EngineStats",
     "EspalierError",
     "FinishReason",
+    "LoadedModel",
     "ModelFileError",
     "QueueFullError",
     "RequestError",
     "ResourceError",
     "SamplingParams",
     "TokenEvent",
+    "load_model",
 ]

@@ -64,8 +64,9 @@ class Tokenizer:
         self.add_space_prefix = add_space_prefix
         self._collapse_spaces = collapse_spaces
         self._encoder = encoder
-        self.control = _matcher(vocabulary, TokenKind.CONTROL)
-        self._user_defined = _matcher(vocabulary, TokenKind.USER_DEFINED)
+        # A control token of one character is never read in a text: no mark could break a user's (guard.py).
+        self.control = _matcher(vocabulary, TokenKind.CONTROL, shortest=2)
+        self._user_defined = _matcher(vocabulary, TokenKind.USER_DEFINED, shortest=1)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool, guard: str = "") -> list[int]:
         """Token ids of a text.
@@ -149,9 +150,10 @@ def _bytes_of(text: str, kind: TokenKind) -> bytes:
     return text.replace(SPACE, " ").encode("utf-8")
 
 
-def _matcher(vocabulary: Vocabulary, kind: TokenKind) -> TokenMatcher:
-    texts = zip(vocabulary.texts, vocabulary.kinds, strict=True)
-    return TokenMatcher({t.replace(" ", SPACE): i for i, (t, k) in enumerate(texts) if k is kind})
+def _matcher(vocabulary: Vocabulary, kind: TokenKind, shortest: int) -> TokenMatcher:
+    of_kind = (i for i, k in enumerate(vocabulary.kinds) if k is kind)
+    texts = ((vocabulary.texts[i].replace(" ", SPACE), i) for i in of_kind)
+    return TokenMatcher({text: i for text, i in texts if len(text) >= shortest})
 
 
 def _require_unicode(text: str) -> None:

@@ -171,9 +171,7 @@ class CpuOps:
     def store_kv(self, k: np.ndarray, v: np.ndarray, cache: PagedCache, slots: np.ndarray) -> None:
         self._native.store_kv(k, v, cache.k, cache.v, slots)
 
-    def attention(
-        self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float
-    ) -> np.ndarray:
+    def attention(self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = self._arena.take(*q.shape)
         self._native.attention(q, cache.k, cache.v, *batch, scale, out)
         return out

@@ -1,0 +1,110 @@
+"""The filters a chat template may use, each bounded. Those that only web pages need are not here.
+
+Results are plain strings: nothing is escaped for HTML, and tojson writes what Hugging Face's templates
+expect.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import filters as jinja_filters
+from jinja2.exceptions import FilterArgumentError
+from jinja2.utils import pass_environment
+from markupsafe import escape
+
+from engine.text.budget import exceeded
+from engine.text.sandbox_strings import BYTES_PER_PIECE, MAX_WIDTH, check_percent, check_replace, check_width
+
+if TYPE_CHECKING:
+    from engine.text.sandbox import Sandbox
+
+KEPT = frozenset(
+    {"abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "first", "float"}
+    | {"format", "groupby", "indent", "int", "items", "last", "length", "list", "lower", "map", "max", "min"}
+    | {"reject", "rejectattr", "replace", "reverse", "round", "select", "selectattr", "slice", "sort"}
+    | {"string", "title", "trim", "truncate", "unique", "upper", "wordcount"}
+)
+# These walk through their value; the others look at it in time that its size, once paid for, bounds.
+WALKING = frozenset(
+    {"batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "reject", "rejectattr"}
+    | {"reverse", "select", "selectattr", "slice", "sort", "sum", "unique", "join"}
+)
+WITH_SIZES = frozenset({"batch", "center", "indent", "round", "slice"})
+
+
+def bounded_filters(sandbox: "Sandbox") -> dict[str, Callable[..., Any]]:
+    """The filters by name, each counting on the sandbox's budget."""
+    plain: dict[str, Callable[..., Any]] = {name: jinja_filters.FILTERS[name] for name in KEPT}
+    plain |= {"e": _escape, "escape": _escape, "safe": str, "sum": _sum, "join": _join, "tojson": _tojson}
+    return {name: _bounded(sandbox, name, function) for name, function in plain.items()}
+
+
+def _bounded(sandbox: "Sandbox", name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    place = (
+        1 if hasattr(function, "jinja_pass_arg") else 0
+    )  # the value comes after the context or environment
+
+    @functools.wraps(function)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        value, options = args[place], [*args[place + 1 :], *kwargs.values()]
+        walks = name in WALKING and isinstance(value, Sized)
+        sandbox.step(1 + (len(value) if walks else 0))
+        _check_sizes(sandbox, name, value, options)
+        result = function(*args, **kwargs)
+        if name == "replace":
+            result = sandbox.replaced(str(value), str(options[0]), str(options[1]), result)
+        return sandbox.counted(result) if isinstance(result, Iterator) else sandbox.admit(result)
+
+    return bounded
+
+
+def _check_sizes(sandbox: "Sandbox", name: str, value: Any, options: list[Any]) -> None:
+    if name in WITH_SIZES and any(isinstance(n, int) and abs(n) > MAX_WIDTH for n in options):
+        raise exceeded(f"a size beyond {MAX_WIDTH} in the filter {name}")
+    if name == "center":
+        check_width(sandbox.budget, str(value), options)
+    elif name == "indent":
+        width = max((len(o) if isinstance(o, str) else int(o) for o in options), default=4)
+        sandbox.budget.require(4 * (len(value) + width * (value.count("\n") + 1)))
+    elif name in ("title", "wordcount"):  # both cut the text into words
+        sandbox.budget.require(BYTES_PER_PIECE * len(str(value)))
+    elif name == "replace":
+        check_replace(sandbox.budget, str(value), [str(o) for o in options[:2]])
+    elif name == "format":
+        check_percent(sandbox.budget, str(value), options)
+
+
+def _escape(value: Any) -> str:
+    return str(escape(value))
+
+
+def _sum(values: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    """Numbers only: adding up lists copies each of them again and again."""
+    if not isinstance(start, int | float):
+        raise FilterArgumentError("sum adds numbers")
+    items = values if attribute is None else [item[attribute] for item in values]
+    return sum(items, start)
+
+
+@pass_environment
+def _join(sandbox: "Sandbox", values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    get = jinja_filters.make_attrgetter(sandbox, attribute) if attribute is not None else lambda item: item
+    texts = [sandbox.admit(str(get(item))) for item in values]
+    sandbox.budget.require(4 * len(texts) * len(str(d)))
+    return str(d).join(texts)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    if indent is not None and not 0 <= indent <= 16:
+        raise exceeded("an indent beyond 16 in tojson")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )

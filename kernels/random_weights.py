@@ -1,0 +1,62 @@
+"""Random file bytes of any type: what tests, kernel benchmarks and synthetic models multiply with.
+
+Codes are uniform bits; scales are set so that a weight's size is about the given deviation, which keeps the
+activations of a deep model finite. Not a quantizer: no float weights are approximated.
+"""
+
+import numpy as np
+
+from kernels.quant_tensor import TYPES, QuantType
+
+#: Where a block keeps its float16 factors (byte offsets), by type. Row-header types keep theirs in the header.
+_F16_FACTORS: dict[str, tuple[int, ...]] = {
+    "Q8_0": (0,), "Q6_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ3_S": (0,), "IQ2_K": (0,),
+    "IQ3_K": (0,), "IQ4_K": (0,),
+}  # fmt: skip
+#: Root mean square of integer weight times integer scale under uniform random codes, rounded.
+_RMS = {
+    "Q8_0": 74.0, "Q6_0": 18.5, "Q4_K": 320.0, "Q5_K": 650.0, "Q6_K": 1370.0, "IQ3_S": 130.0, "IQ2_K": 83.0,
+    "IQ3_K": 590.0, "IQ4_K": 1290.0, "IQ4_KS": 5100.0, "IQ1_KT": 2430.0, "IQ2_KT": 2430.0, "IQ3_KT": 325.0,
+    "IQ4_KT": 1370.0, "IQ2_KT_V1": 2620.0, "IQ3_KT_V1": 350.0, "IQ4_KT_V1": 1470.0,
+}  # fmt: skip
+
+
+def random_weight(
+    type_name: str, n_out: int, n_in: int, rng: np.random.Generator, deviation: float = 0.02
+) -> np.ndarray:
+    """File bytes of an n_out x n_in matrix, uint8 [n_out * row_bytes]. Factors vary by row or block, sign too."""
+    quant_type = TYPES[type_name]
+    if quant_type.block_size == 1:
+        return _dense(type_name, rng.standard_normal((n_out, n_in), np.float32) * np.float32(deviation))
+    n_bytes = n_out * quant_type.row_bytes(n_in)
+    rows = np.frombuffer(rng.bytes(n_bytes), np.uint8).reshape(n_out, -1).copy()
+    factor = deviation / _RMS[type_name]
+    if quant_type.row_header_bytes:
+        rows[:, :4] = _around(factor, (n_out, 1), rng).view(np.uint8)
+        rows[:, 4 : quant_type.row_header_bytes] = _means(quant_type, n_out, deviation, rng)
+    blocks = rows[:, quant_type.row_header_bytes :].reshape(n_out, -1, quant_type.block_bytes)
+    for offset in _F16_FACTORS.get(type_name, ()):
+        factors = _around(factor, (*blocks.shape[:2], 1), rng).astype(np.float16)
+        blocks[:, :, offset : offset + 2] = factors.view(np.uint8)
+    return rows.reshape(-1)
+
+
+def _dense(type_name: str, values: np.ndarray) -> np.ndarray:
+    if type_name == "F16":
+        return values.astype(np.float16).view(np.uint8).reshape(-1)
+    if type_name == "BF16":
+        return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(-1)
+    return values.view(np.uint8).reshape(-1)
+
+
+def _around(factor: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """float32, half to one and a half times the factor, either sign."""
+    signs = rng.choice(np.array([-1, 1], np.float32), shape)
+    return (signs * rng.uniform(0.5, 1.5, shape) * factor).astype(np.float32)
+
+
+def _means(quant_type: QuantType, n_out: int, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """The second header field of IQ4_KT_V1 rows, their mean; nothing for other types."""
+    if quant_type.row_header_bytes != 8:
+        return np.zeros((n_out, 0), np.uint8)
+    return (rng.standard_normal((n_out, 1)) * deviation / 10).astype(np.float32).view(np.uint8)

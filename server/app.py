@@ -1,0 +1,73 @@
+"""The application: routes, the life of the engine's thread, and one shape for every error."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from sse_starlette.sse import AppStatus
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from engine import Engine, RequestError
+from server.engine_thread import EngineThread
+from server.errors import ApiError, from_request_error, internal
+from server.middleware import Gate
+from server.routes import chat_completions, completions, health, models
+from server.service import Service, package_version
+from server.settings import Settings
+
+logger = logging.getLogger("espalier.server")
+
+
+def create_app(engine: Engine, settings: Settings) -> FastAPI:
+    """The server for one engine. Its state holds `service`; startup starts the engine's thread."""
+    # Or every open stream would die the moment SIGTERM arrives; draining is ours (main.py).
+    AppStatus.disable_automatic_graceful_drain()
+    thread = EngineThread(engine, step_seconds=settings.step_seconds)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        thread.start()
+        yield
+        await thread.stop()
+
+    app = FastAPI(title="Espalier", version=package_version(), lifespan=lifespan, redirect_slashes=False)
+    app.state.service = Service(thread, settings)
+    for module in (chat_completions, completions, models, health):
+        app.include_router(module.router)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(RequestError, _on_request_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+    app.add_middleware(Gate, settings=settings)
+    return app
+
+
+def _answer(error: ApiError) -> Response:
+    headers = {"content-type": "application/json", **error.headers}
+    return Response(error.body(), status_code=error.status, headers=headers)
+
+
+async def _on_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _answer(error)
+
+
+async def _on_request_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return _answer(from_request_error(error))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    """Starlette's own refusals: an unknown route, a method the route does not have."""
+    assert isinstance(error, HTTPException)
+    message = {404: "no such route", 405: "this route does not answer that method"}
+    text = message.get(error.status_code, str(error.detail))
+    return _answer(ApiError(error.status_code, text, headers=dict(error.headers or {})))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    request_id = getattr(request.state, "request_id", "unknown")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return _answer(internal(request_id))

@@ -1,0 +1,111 @@
+"""Load a model, serve it, drain on SIGTERM. The socket is bound before the model is read, so that an occupied
+port costs no minute of loading."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from engine import Engine, ResourceError
+from server.app import create_app
+from server.http_protocol import MAX_HEAD_BYTES, DeadlineH11Protocol
+from server.service import Service
+from server.settings import Settings
+
+logger = logging.getLogger("espalier.server")
+
+GRACE_SECONDS = 2.0  # of the drain time, kept for telling the streams that are left
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket. Raises ResourceError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise ResourceError(
+            f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
+            "choose another --port or --host"
+        ) from None
+    return sock
+
+
+def serve(engine: Engine, settings: Settings, sock: socket.socket, on_ready: Callable[[str], None]) -> int:
+    """Run until SIGTERM, SIGINT or the engine's death; the exit status. on_ready gets the URL."""
+    app = create_app(engine, settings)
+    server = _Server(_config(app, settings), app.state.service, settings, sock, on_ready)
+    asyncio.run(server.serve(sockets=[sock]))
+    return 1 if app.state.service.thread.failure is not None else 0
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=DeadlineH11Protocol,
+        ws="none",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, told apart in two ways: SIGTERM drains, and a dead engine ends the process."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        settings: Settings,
+        sock: socket.socket,
+        on_ready: Callable[[str], None],
+    ) -> None:
+        super().__init__(config)
+        self._service, self._settings, self._on_ready = service, settings, on_ready
+        self._sock = sock
+        self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._service.thread.on_failure = self._engine_failed
+        if self.started:
+            host, port = self._sock.getsockname()[:2]
+            self._on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """The first signal drains: streams finish, /ready says 503. A second SIGINT ends at once."""
+        if self._drain is not None and sig == signal.SIGINT:
+            self.force_exit = self.should_exit = True
+            return
+        if self._drain is None:
+            logger.info("draining: %d requests are open", self._service.thread.n_open)
+            self._service.draining = True
+            self._drain = asyncio.get_running_loop().create_task(self._drained())
+
+    async def _drained(self) -> None:
+        """Wait for the open requests, at most the drain time; tell what is left that it ends."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + max(self._settings.drain_seconds - GRACE_SECONDS, 0.0)
+        while self._service.thread.n_open and loop.time() < end:
+            await asyncio.sleep(0.05)
+        self._service.thread.fail_streams("the server is shutting down")
+        self.should_exit = True
+
+    def _engine_failed(self) -> None:
+        """Health checks may see the failure for a moment; then the process ends, non-zero."""
+
+        async def end_soon() -> None:
+            await asyncio.sleep(1.0)
+            self.should_exit = True
+
+        self._drain = asyncio.get_running_loop().create_task(end_soon())

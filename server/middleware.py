@@ -1,0 +1,134 @@
+"""What every request passes before a route sees it, as one pure ASGI layer: an id, the key, limits on its body.
+
+Not starlette's BaseHTTPMiddleware, which stands between a stream and its client's disconnect.
+"""
+
+import asyncio
+import hmac
+import logging
+import re
+import time
+import uuid
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import ApiError
+from server.settings import Settings
+
+logger = logging.getLogger("espalier.access")
+
+OPEN_PATHS = frozenset({"/health", "/ready"})
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Gate:
+    """Adds x-request-id to every answer; refuses requests without a key, too large or too slow."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self._keys = tuple(key.encode("ascii") for key in settings.api_keys)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self.settings)
+        try:
+            self._authorize(scope)
+            exchange.check_declared_length()
+            await self.app(scope, exchange.receive, exchange.send)
+        except ApiError as error:
+            await exchange.refuse(error)
+        finally:
+            exchange.log()
+
+    def _authorize(self, scope: Scope) -> None:
+        if not self._keys or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+            return
+        given = _bearer(scope["headers"])
+        # Every key is compared, so the time says neither which one nor how much of it was right.
+        if not any([hmac.compare_digest(given, key) for key in self._keys]):
+            raise ApiError(
+                401,
+                "missing or wrong API key; send it as 'Authorization: Bearer KEY'",
+                code="invalid_api_key",
+                headers={"www-authenticate": "Bearer"},
+            )
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+        self._scope, self._receive, self._send, self._settings = scope, receive, send, settings
+        given = _header(scope["headers"], b"x-request-id").decode("latin-1")
+        self.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        self._started = time.monotonic()
+        self._received = 0
+        self._whole = False
+        self._status = 0
+
+    def check_declared_length(self) -> None:
+        declared = _header(self._scope["headers"], b"content-length")
+        if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        if self._whole:
+            return await self._receive()  # only a disconnect can follow
+        left = self._settings.receive_seconds - (time.monotonic() - self._started)
+        try:
+            message = await asyncio.wait_for(self._receive(), max(left, 0.001))
+        except TimeoutError:
+            seconds = self._settings.receive_seconds
+            raise ApiError(408, f"the request did not arrive whole within {seconds:g} s") from None
+        if message["type"] == "http.request":
+            self._received += len(message.get("body", b""))
+            self._whole = not message.get("more_body", False)
+            if self._received > self._settings.max_body_bytes:
+                raise self._too_large()
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            took_ms = (time.monotonic() - self._started) * 1e3
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self.request_id.encode("latin-1")),
+                (b"openai-processing-ms", str(round(took_ms)).encode()),
+            ]
+        await self._send(message)
+
+    async def refuse(self, error: ApiError) -> None:
+        if self._status:  # the answer has begun; all that is left is to end it
+            return
+        body = error.body()
+        headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
+        if not self._whole:
+            headers["connection"] = "close"  # the rest of the body is not read
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body})
+
+    def log(self) -> None:
+        took_ms = (time.monotonic() - self._started) * 1e3
+        path = ascii(self._scope["path"])[1:-1][:100]
+        logger.info(
+            "%s %s %d %.0fms id=%s", self._scope["method"], path, self._status, took_ms, self.request_id
+        )
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"the body is larger than {self._settings.max_body_bytes} bytes")
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes:
+    return next((value for key, value in headers if key == name), b"")
+
+
+def _bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    scheme, _, key = _header(headers, b"authorization").partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else _header(headers, b"x-api-key")

@@ -1,0 +1,42 @@
+"""POST /v1/chat/completions."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from server import sse
+from server.body import read_json, validated
+from server.schemas.chat import LATER, ChatRequest
+from server.schemas.generation import count_unknown, refuse_later_fields
+from server.service import Service, close_all, collect, usage_of
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.require_ready()
+    body = await read_json(request)
+    refuse_later_fields(body, LATER)
+    asked = validated(ChatRequest, body)
+    count_unknown(body, ChatRequest, LATER)
+    model = service.model_named(asked.model)
+    stops, include_usage = [*asked.stops, *service.engine.chat_template.stops], asked.include_usage
+    params = asked.sampling(asked.limit)
+    prompt_ids = await service.encode_chat(asked.messages)
+    answers = await service.begin([prompt_ids], params, stops)
+    try:
+        if asked.stream:
+            base = service.base("chat.completion.chunk", "chatcmpl", model)
+            frames = sse.Frames(base, chat=True, include_usage=include_usage)
+            total = (lambda: usage_of(answers)) if include_usage else None
+            return sse.response(sse.events(answers, frames, total, chat=True), service.settings)
+        [(text, reason)] = await collect(request, answers)
+    except BaseException:
+        close_all(answers)
+        raise
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+    base = service.base("chat.completion", "chatcmpl", model)
+    return JSONResponse({**base, "choices": [choice], "usage": usage_of(answers)})

@@ -1,0 +1,159 @@
+"""What the completion routes share: the model's name, prompts to ids, answers begun and collected."""
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from engine import SamplingParams
+from server.engine_thread import EngineThread
+from server.errors import ApiError, overloaded
+from server.generation import Answer, Piece, interleaved
+from server.settings import Settings
+
+Result = TypeVar("Result")
+
+
+class Service:
+    """One served model. `draining` is set by SIGTERM: what runs may finish, nothing new begins."""
+
+    def __init__(self, thread: EngineThread, settings: Settings) -> None:
+        self.thread = thread
+        self.settings = settings
+        self.engine = thread.engine
+        self.model_id = settings.alias or self.engine.name
+        self.created = int(time.time())
+        self.draining = False
+        self.fingerprint = f"espalier-{package_version()}-{self._hash()}"
+
+    def _hash(self) -> str:
+        told = f"{self.engine.name} {self.engine.n_vocab} {self.engine.ctx_size} {self.settings.kt_trellis}"
+        return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+    def require_ready(self) -> None:
+        if self.thread.failure is not None:
+            raise ApiError(503, "the engine has failed; the server is going down", code="engine_failed")
+        if self.draining:
+            raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
+
+    def model_named(self, name: str | None) -> str:
+        """The id to echo. Raises ApiError 404 for a model that is not served."""
+        if name is None or name == self.model_id or self.settings.accept_any_model:
+            return self.model_id
+        raise ApiError(
+            404,
+            f"no model of that name here; this server has {self.model_id}",
+            param="model",
+            code="model_not_found",
+        )
+
+    def base(self, kind: str, prefix: str, model: str) -> dict[str, Any]:
+        """The fields that every object and chunk of an answer repeats."""
+        return {
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": self.fingerprint,
+        }
+
+    async def encode_text(self, text: str) -> list[int]:
+        tokenizer = self.engine.tokenizer
+        least = tokenizer.least_tokens(text)
+        if least >= self.engine.ctx_size:
+            raise context_exceeded(least, self.engine.ctx_size)
+        return await asyncio.to_thread(tokenizer.encode, text, add_special=True, parse_special=False)
+
+    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        return await asyncio.to_thread(self.engine.chat_template.encode, messages)
+
+    async def begin(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams, stops: Sequence[str]
+    ) -> list[Answer]:
+        """All prompts admitted, or none: what one of them raises ends the others."""
+        answers: list[Answer] = []
+        try:
+            for prompt_ids in prompts:
+                self.engine.validate(prompt_ids, params)
+            for index, prompt_ids in enumerate(prompts):
+                seconds = self.settings.request_seconds
+                answer = await Answer.begin(
+                    self.thread, prompt_ids, params, stops, index=index, seconds=seconds
+                )
+                answers.append(answer)
+        except BaseException:
+            close_all(answers)
+            raise
+        return answers
+
+
+def context_exceeded(n_prompt: int, ctx_size: int) -> ApiError:
+    """The words are the ones that clients of other servers search for."""
+    return ApiError(
+        400,
+        f"This model's maximum context length is {ctx_size} tokens. However, you requested at least "
+        f"{n_prompt} tokens in the prompt, which exceeds the available context size.",
+        param="prompt",
+        code="context_length_exceeded",
+        extra={"n_prompt_tokens": n_prompt, "n_ctx": ctx_size},
+    )
+
+
+def close_all(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.close()
+
+
+def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The tokens of all choices together."""
+    total = answers[0].usage
+    for answer in answers[1:]:
+        total.n_prompt += answer.usage.n_prompt
+        total.n_cached += answer.usage.n_cached
+        total.n_completion += answer.usage.n_completion
+    return total.as_dict()
+
+
+async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:
+    """(text, finish_reason) of each choice, unless the client leaves first: then everything is aborted."""
+
+    async def gather_pieces() -> list[tuple[str, str]]:
+        pieces: list[list[Piece]] = [[] for _ in answers]
+        async for piece in interleaved(answers):
+            pieces[piece.index].append(piece)
+        return [("".join(p.text for p in own), own[-1].finish_reason or "stop") for own in pieces]
+
+    try:
+        return await unless_disconnected(request, gather_pieces)
+    finally:
+        close_all(answers)
+
+
+async def unless_disconnected(request: Request, work: Callable[[], Awaitable[Result]]) -> Result:
+    """The result of work(), which is cancelled when the client leaves. Starlette does this for streams only."""
+
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, gone = asyncio.ensure_future(work()), asyncio.ensure_future(until_gone())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ApiError(499, "the client left before its answer was complete")
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+
+
+def package_version() -> str:
+    try:
+        return version("espalier")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
