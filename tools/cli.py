@@ -1,0 +1,138 @@
+"""The `espalier` command. One line for each mistake, exit status 2 for bad input, --help that explains itself.
+
+Heavy modules are imported by the command that needs them, so `espalier --help` is quick.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tools.refusals import LATER_COMMANDS, LATER_FLAGS, later_message
+
+app = typer.Typer(
+    name="espalier",
+    help="Serve trellis-quantized (KT) GGUF models over an OpenAI-compatible HTTP API.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu or reference (slow, NumPy). cuda comes later.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; default: every CPU of this process.")]
+Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
+ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
+
+
+@app.command()
+def serve(
+    model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one. [default: 8000]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or reference. [default: auto]")] = None,
+    ctx_size: Annotated[int | None, typer.Option(help="Longest request, prompt and answer, in tokens.")] = None,
+    max_batch: Annotated[int | None, typer.Option(help="Requests in one forward pass. [default: 64]")] = None,
+    kv_type: Annotated[str, typer.Option(help="Type of cached keys and values: f16.")] = "f16",
+    kv_memory: Annotated[str | None, typer.Option(help="Memory for cached keys and values, such as 2G.")] = None,
+    threads: Threads = None,
+    api_key: Annotated[str | None, typer.Option(help="Ask every request but /health and /ready for it.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="A file of keys, one a line.")] = None,
+    alias: Annotated[str | None, typer.Option(help="The model's id; default: the file's stem.")] = None,
+    accept_any_model: Annotated[bool | None, typer.Option("--accept-any-model", help="Answer to any model name.")] = None,
+    kt_trellis: Annotated[str | None, typer.Option(help="auto, integer or 3inst. [default: auto]")] = None,
+    drain_seconds: Annotated[float | None, typer.Option(help="For running requests after SIGTERM. [default: 30]")] = None,
+    activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
+) -> None:
+    """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
+    from tools.serve import serve_model
+
+    if kv_type != "f16":
+        raise later_message(f"--kv-type {kv_type}", "f16 is what this build caches")
+    if activations != 1:
+        raise later_message(f"--activations {activations}", "1 is what this build computes with")
+    flags = {
+        "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
+        "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
+        "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
+    }  # fmt: skip
+    raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
+
+
+@app.command()
+def perplexity(
+    model: ModelPath,
+    text: Annotated[Path, typer.Argument(help="A UTF-8 text file.", show_default=False)],
+    ctx_size: Annotated[int, typer.Option(help="Tokens in a window.")] = 512,
+    device: Device = "auto",
+    threads: Threads = None,
+    kt_trellis: Trellis = "auto",
+    json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
+) -> None:
+    """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
+    from tools.perplexity import run
+
+    run(model, text, ctx_size, device, threads, kt_trellis, json)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
+    synthetic: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT.", metavar="SHAPE TYPE"),
+    ] = None,
+    n_prompt: Annotated[int, typer.Option("-p", help="Prompt tokens; 0 leaves the test out.")] = 512,
+    n_gen: Annotated[int, typer.Option("-n", help="Generated tokens; 0 leaves the test out.")] = 128,
+    repetitions: Annotated[int, typer.Option("-r", help="Runs of each test, after one to warm up.")] = 5,
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
+) -> None:
+    """Prompt and generation speed in tokens per second, as the peer's llama-bench defines them."""
+    from tools.bench import run
+
+    run(model, synthetic, n_prompt, n_gen, repetitions, device, threads, json)
+
+
+@app.command()
+def inspect(
+    model: ModelPath,
+    ctx_size: Annotated[int | None, typer.Option(help="Context for the memory estimate.")] = None,
+) -> None:
+    """What a GGUF file holds: hyperparameters, tensors, types, vocabulary, template, memory needed."""
+    from tools.inspect import run
+
+    run(model, ctx_size)
+
+
+def main() -> None:
+    """The console script. Mistakes of the caller are one line and status 2, Ctrl-C is 130."""
+    refused = _later(sys.argv[1:])
+    if refused:
+        _fail(refused)
+    from engine.errors import EspalierError
+
+    try:
+        app()
+    except EspalierError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _later(arguments: list[str]) -> str | None:
+    """The line for a command or flag of the contract that this build does not have."""
+    if arguments and arguments[0] in LATER_COMMANDS:
+        return f"the command {arguments[0]!r} {LATER_COMMANDS[arguments[0]]}"
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag in LATER_FLAGS:
+            return f"{flag} {LATER_FLAGS[flag]}"
+    return None
+
+
+def _fail(message: str) -> None:
+    print(f"espalier: {message}", file=sys.stderr)
+    raise SystemExit(2)

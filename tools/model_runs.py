@@ -1,0 +1,37 @@
+"""Forward passes without the engine's scheduler, for tools that need logits or bare speed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.batch import Chunk, build_batch
+from engine.loading import LoadedModel
+
+BLOCK_SIZE = 32
+
+
+class SequenceRuns:
+    """n_seqs sequences of up to n_tokens each, with a cache of their own; `run` continues them all at once."""
+
+    def __init__(self, loaded: LoadedModel, n_seqs: int, n_tokens: int) -> None:
+        config = loaded.config
+        self._loaded = loaded
+        self._blocks = -(-n_tokens // BLOCK_SIZE)
+        self._cache: list[Any] = loaded.ops.new_kv_cache(
+            config.n_layer, n_seqs * self._blocks, BLOCK_SIZE, config.n_head_kv, config.head_dim
+        )
+
+    def run(self, token_ids: Sequence[Sequence[int]], n_cached: int, want_rows: int) -> np.ndarray:
+        """The next tokens of sequences 0, 1, ...; logits of the last want_rows of each, [n_seqs * want_rows, n_vocab].
+
+        The array is the backend's; it lasts until the next run.
+        """
+        model, ops = self._loaded.model, self._loaded.ops
+        ops.begin_step()
+        chunks = [
+            Chunk(ids, n_cached, range(i * self._blocks, (i + 1) * self._blocks), want_rows)
+            for i, ids in enumerate(token_ids)
+        ]
+        hidden = model.forward(ops, build_batch(chunks, BLOCK_SIZE, ops), self._cache)
+        return ops.to_host(model.logits(ops, hidden))

@@ -1,0 +1,19 @@
+"""What the command line's contract names and this build does not have yet: refused in words, never ignored."""
+
+from engine.errors import EspalierError
+
+LATER_COMMANDS = {
+    "quantize": "comes with the quantizer and is not in this build",
+    "imatrix": "comes with the quantizer and is not in this build",
+}
+LATER_FLAGS = {
+    "--draft": "comes with speculation and is not in this build",
+    "--models-dir": "comes with serving several models and is not in this build",
+    "--kl-base": "comes with the quality tools and is not in this build; perplexity works without it",
+    "--peer": "is not in this build; run the peer's own llama-bench beside this one",
+    "--serve": "is not in this build; bench measures in this process",
+}
+
+
+def later_message(what: str, instead: str) -> EspalierError:
+    return EspalierError(f"{what} is not in this build; {instead}")

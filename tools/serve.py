@@ -1,0 +1,97 @@
+"""`espalier serve`: settings from flags, a model into memory, a line or two for the person, then the server."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
+from server.main import bind, serve
+from server.settings import Settings, resolve
+from tools.backends import backend_line, open_backend
+from tools.progress import progress_bar
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def serve_model(
+    flags: dict[str, Any], kv_memory: str | None, api_key: str | None, api_key_file: Path | None
+) -> int:
+    """Runs until told to stop; the exit status."""
+    kv_memory = kv_memory or os.environ.get("ESPALIER_KV_MEMORY")
+    keys = _keys(api_key, api_key_file)
+    settings = resolve(
+        flags | {"kv_memory": parse_size(kv_memory) if kv_memory else None, "api_keys": keys or None}
+    )
+    if settings.model is None:
+        raise EspalierError("serve needs MODEL.gguf; the demo model is not in this build")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sock = bind(settings)
+    with sock:
+        engine, loaded = _load(settings)
+        return serve(engine, settings, sock, lambda url: _announce(engine, loaded, settings, url))
+
+
+def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
+    assert settings.model is not None
+    ops = open_backend(settings.device, settings.threads)
+    with progress_bar(f"loading {settings.model.name}") as report:
+        loaded = load_model(settings.model, ops, _trellis(settings.kt_trellis), progress=report)
+    config = EngineConfig(
+        ctx_size=settings.ctx_size,
+        max_batch=settings.max_batch,
+        kv_memory_bytes=settings.kv_memory,
+        max_queue=settings.max_queue,
+    )
+    return Engine(loaded, config), loaded
+
+
+def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str) -> None:
+    """What is served, with what, how much fits, and a line to paste."""
+    out = Console(stderr=True, highlight=False, soft_wrap=True)
+    name = settings.alias or loaded.name
+    out.print(f"[bold]{name}[/bold]: {loaded.config.architecture}, {', '.join(loaded.type_names[:4])}")
+    out.print(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
+    kv_tokens = engine.kv.n_blocks * engine.kv.block_size
+    out.print(f"context {engine.ctx_size} tokens a request; the KV cache holds {kv_tokens} tokens")
+    for note in loaded.notes:
+        out.print(f"note: {note}")
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
+    out.print(f"serving at [bold]{url}/v1[/bold]; try:")
+    body = '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
+    out.print(f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'", markup=False)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "2G", "512MiB", "1.5g" or "1000000". Raises EspalierError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise EspalierError(f"{text!r} is not a size; write something like 512M or 2G")
+    return int(float(match[1]) * 1024 ** "KMGT".find(match[2].upper()) * 1024 if match[2] else float(match[1]))
+
+
+def _keys(key: str | None, file: Path | None) -> tuple[str, ...]:
+    keys = [key] if key is not None else []
+    if file is not None:
+        try:
+            keys += [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise EspalierError(f"--api-key-file {file}: {error}") from None
+        if not keys:
+            raise EspalierError(f"--api-key-file {file} holds no key")
+    return tuple(keys)
+
+
+def _trellis(text: str) -> Any:
+    from engine.loading.kt_trellis import TRELLIS_CHOICES
+
+    if text not in TRELLIS_CHOICES:
+        raise EspalierError(f"--kt-trellis is {text!r}; it is one of {', '.join(TRELLIS_CHOICES)}")
+    return text
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / (1 << 20):.1f} MiB"
