@@ -14,6 +14,7 @@ TOKENIZER = load_tokenizer(spm_metadata(pieces_with()))
 MESSAGES = [{"role": "user", "content": "hi"}]
 A = "{% set a = 'x' * 100000 %}"
 DOUBLING = "{% set ns = namespace(s='a') %}{% for i in range(60) %}"
+SEARCH = "{% set l = range(50000) | list %}{% for i in range(99999) %}"
 NESTING = "{% set ns = namespace(s=[1], t=[1]) %}{% for i in range(60) %}{% set ns.s = "
 
 MEMORY = {
@@ -62,12 +63,13 @@ MEMORY = {
     "bytes": "{{ 'a'.encode().center(10**9) }}",
     "spread": "{{ dict(*('é' * 1000000)) }}",
     "literal": "{% for i in range(100000) %}" + "x" * 10000 + "{% endfor %}",
-    "literal in macro": "{% macro m() %}{% for i in range(9999) %}" + "x" * 10000 + "{% endfor %}{% endmacro %}{{ m() }}",
+    "literal in macro": "{% macro m() %}{% for i in range(9999) %}" + "x" * 10000
+    + "{% endfor %}{% endmacro %}{{ m() }}",
     "slices": "{% set a = 'x' * 1000000 %}{{ [" + "a[1:]," * 1000 + "] }}",
-    "tojson": "{{ ('\x00' * 1000000) | tojson(ensure_ascii=true) | tojson | tojson | tojson | tojson }}",
+    "tojson": "{{ ('\x00' * 1000000) | tojson(ensure_ascii=true) | tojson | tojson | tojson }}",
     "tojson indent": "{{ [[[]]] | tojson(indent=1000000000) }}",
     "power": "{{ 2 ** 100000000 }}",
-    "product": "{% set ns = namespace(x=10) %}{% for i in range(100) %}{% set ns.x = ns.x * ns.x %}{% endfor %}",
+    "product": NESTING + "2 %}{% endfor %}{% for i in range(99) %}{% set ns.s = ns.s * ns.s %}{% endfor %}",
     "round": "{{ 1.5 | round(1000000000, 'ceil') }}",
     "int": "{{ ('f' * 1000000) | int(base=16) }}",
 }  # fmt: skip
@@ -84,17 +86,20 @@ STEPS = {
     "recursive loop": "{% for x in range(9) recursive %}{{ loop(range(9)) }}{% endfor %}",
     "nested callers": "{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}"
     + "{% call m() %}" * 18 + "x" + "{% endcall %}" * 18,
-    "searches": "{% set l = range(50000) | list %}" + "{% if -1 in l %}{% endif %}" * 2000,
-    "tests": "{% set l = range(50000) | list %}" + "{% if -1 is in l %}{% endif %}" * 2000,
-    "counts": "{% set l = range(50000) | list %}" + "{{ l.count(-1) }}" * 3000,
+    "searches": SEARCH + "{% if -1 in l %}{% endif %}{% endfor %}",
+    "tests": SEARCH + "{% if -1 is in l %}{% endif %}{% endfor %}",
+    "counts": SEARCH + "{{ l.count(-1) }}{% endfor %}",
+    "searches one after the other": SEARCH + "{% if -1 in l %}{% endif %}" * 2000 + "{% endfor %}",
     "printed tree": NESTING + "[ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
-    "compared trees": NESTING + "[ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ ns.s == ns.t }}",
+    "compared trees": NESTING + "[ns.s, ns.s] %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}"
+    "{{ ns.s == ns.t }}",
     "hashed tree": NESTING + "(ns.s, ns.s) %}{% endfor %}{{ {ns.s: 1} }}",
     "dict tree": NESTING + "dict(a=ns.s, b=ns.s) %}{% endfor %}{{ ns.s | tojson }}",
     "filtered tree": NESTING + "([ns.s] * 4) | batch(2) | list %}{% endfor %}{{ ns.s }}",
     "argument tree": "{% macro m(d) %}{% if d %}{{ m(d-1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
     "{% endmacro %}{{ m(60, 1) }}",
-    "deep list": "{% set ns = namespace(s=[]) %}{% for i in range(50000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}",
+    "deep list": "{% set ns = namespace(s=[]) %}{% for i in range(50000) %}{% set ns.s = [ns.s] %}{% endfor %}"
+    "{{ ns.s }}",
     "long date": "{{ strftime_now('%Y' * 100000) }}",
 }  # fmt: skip
 

@@ -1,0 +1,80 @@
+"""The two judges of a linear operation (architecture decisions 3 and 4).
+
+linear_exact says what is true: float64 over the plain weights times the gain. linear_int8 says which bits: the
+one formula that every fast kernel computes, one row of weights against one row of activations.
+"""
+
+import numpy as np
+
+from kernels.reference.formats import DENSE, Blocks, decode, dequantize, fma32
+
+SMALLEST_NORMAL = np.float32(2.0**-126)
+
+
+def linear_exact(x: np.ndarray, type_name: str, data: np.ndarray, n_out: int) -> np.ndarray:
+    """x [n_tokens, n_in] float32 -> float64 [n_tokens, n_out], the inference gain included."""
+    n_in = x.shape[1]
+    weights = dequantize(type_name, data, n_out, n_in).astype(np.float64)
+    if type_name not in DENSE:
+        blocks = decode(type_name, data, n_out, n_in)
+        mean = 0.0 if blocks.mean is None else blocks.mean.astype(np.float64)[:, None]
+        weights = (weights - mean) * float(np.float32(blocks.gain)) + mean
+    return x.astype(np.float64) @ weights.T
+
+
+def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 per 32 columns: q int32 [n_tokens, n_blocks, 32], dx float32 [n_tokens, n_blocks].
+
+    dx = amax / 127; q = round to even of x / dx. Where dx would be subnormal the block is zeros. A block with a
+    NaN or an infinity has q = 0 and dx = NaN, so that its own token fails and no other.
+    """
+    blocks = x.reshape(len(x), -1, 32)
+    finite = np.isfinite(blocks).all(axis=2)
+    amax = np.abs(np.where(finite[:, :, None], blocks, 0)).max(axis=2)
+    dx = (amax / np.float32(127)).astype(np.float32)
+    used = finite & (dx >= SMALLEST_NORMAL)
+    safe = np.where(used, dx, np.float32(1))[:, :, None]
+    q = np.where(used[:, :, None], np.rint(np.where(finite[:, :, None], blocks, 0) / safe), 0).astype(np.int32)
+    return q, np.where(used, dx, np.where(finite, np.float32(0), np.float32(np.nan)))
+
+
+def linear_int8(x: np.ndarray, type_name: str, data: np.ndarray, n_out: int) -> np.ndarray:
+    """x [n_tokens, n_in] float32 -> float32 [n_tokens, n_out], bit for bit what the kernels give."""
+    if type_name in DENSE:
+        return _linear_dense(x, dequantize(type_name, data, n_out, x.shape[1]))
+    w = decode(type_name, data, n_out, x.shape[1])
+    q, dx = quantize_activations(x)
+    return np.stack([_one_token(w, q[t], dx[t]) for t in range(len(x))])
+
+
+def _one_token(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    """q [n_blocks, 32], dx [n_blocks] -> [n_out]"""
+    products = (w.q * q).reshape(*w.q.shape[:2], 2, 16).sum(axis=3)  # exact int64 [n_out, n_blocks, 2]
+    dots = products.sum(axis=2) if w.d is None else (products * w.scale).sum(axis=2)
+    sums = q.sum(axis=1)
+    acc = np.zeros((4, len(w.q)), np.float32)
+    mean_acc = np.zeros(4, np.float32)
+    for b in range(len(q)):
+        p = b % 8 // 2
+        s = w.scale[:, b, 0].astype(np.float32) if w.d is None else w.d[:, b]
+        acc[p] = fma32(dots[:, b].astype(np.float32), dx[b] * s, acc[p])
+        if w.min is not None and w.dmin is not None:
+            acc[p] = fma32((w.min[:, b] * sums[b]).astype(np.float32), dx[b] * -w.dmin[:, b], acc[p])
+        mean_acc[p] = fma32(np.float32(sums[b : b + 1]), dx[b : b + 1], mean_acc[p : p + 1])[0]
+    tree = (acc[0] + acc[1]) + (acc[2] + acc[3])
+    if w.row_d is None:
+        return tree
+    y = w.row_d * np.float32(w.gain) * np.float32(w.step) * tree
+    if w.mean is None:
+        return y
+    mean_tree = (mean_acc[0] + mean_acc[1]) + (mean_acc[2] + mean_acc[3])
+    return fma32(w.mean, np.broadcast_to(mean_tree, w.mean.shape), y)
+
+
+def _linear_dense(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Float matrices: the same four chains, one fma a weight, columns ascending."""
+    acc = np.zeros((4, len(x), len(weights)), np.float32)
+    for k in range(x.shape[1]):
+        p = k // 32 % 8 // 2
+        acc[p] = fma32(x[:, k : k + 1], weights[None, :, k], acc[p])
+    return (acc[0] + acc[1]) + (acc[2] + acc[3])

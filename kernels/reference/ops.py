@@ -1,0 +1,139 @@
+"""The numpy reference: slow and obvious. It is what every op means; the other backends are tested against it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.ops import KV_SPLIT, AttentionBatch
+from kernels.quant_tensor import TYPES, QuantTensor
+from kernels.reference.formats import dequantize
+from kernels.reference.linear import linear_int8
+
+
+class LayerCache(NamedTuple):
+    k: np.ndarray  # float16 [n_blocks, block_size, n_head_kv, head_dim]
+    v: np.ndarray
+
+
+class ReferenceOps:
+    """Weights stay as the file's bytes and are decoded whenever they are used."""
+
+    name = "reference"
+
+    def load_quant(
+        self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
+    ) -> QuantTensor:
+        if type_name not in TYPES:
+            raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
+        if not uses or not uses <= {"linear", "embed"}:
+            raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
+        n_out, n_in = shape
+        if n_out < 1 or n_in < 1:
+            raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
+        file_bytes = np.array(np.frombuffer(data, np.uint8))
+        expected = n_out * TYPES[type_name].row_bytes(n_in)
+        if file_bytes.size != expected:
+            raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
+        return QuantTensor(file_bytes, TYPES[type_name], (n_out, n_in), file_bytes.nbytes)
+
+    def load_vector(self, values: np.ndarray) -> np.ndarray:
+        return np.array(values, np.float32).reshape(-1)
+
+    def new_kv_cache(
+        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+    ) -> list[LayerCache]:
+        shape = (n_blocks, block_size, n_head_kv, head_dim)
+        return [LayerCache(np.zeros(shape, np.float16), np.zeros(shape, np.float16)) for _ in range(n_layer)]
+
+    def index_array(self, values: np.ndarray) -> np.ndarray:
+        return np.asarray(values, np.int32)
+
+    def begin_step(self) -> None:
+        """Every result here has memory of its own."""
+
+    def to_host(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
+        n_out, n_in = table.shape
+        rows = table.data.reshape(n_out, -1)[token_ids]
+        return dequantize(table.type.name, np.ascontiguousarray(rows).reshape(-1), len(token_ids), n_in)
+
+    def take_rows(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return x[rows]
+
+    def rms_norm(self, x: np.ndarray, weight: np.ndarray, eps: float) -> np.ndarray:
+        mean = np.mean(np.square(x, dtype=np.float32), axis=-1, keepdims=True, dtype=np.float32)
+        return x / np.sqrt(mean + np.float32(eps)) * weight
+
+    def linear(self, x: np.ndarray, weight: QuantTensor) -> np.ndarray:
+        return linear_int8(x, weight.type.name, weight.data, weight.shape[0])
+
+    def linear_many(self, x: np.ndarray, weights: Sequence[QuantTensor]) -> list[np.ndarray]:
+        return [self.linear(x, weight) for weight in weights]
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x + y
+
+    def add_bias(self, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return x + bias
+
+    def rope_angles(self, positions: np.ndarray, freqs: np.ndarray, mscale: float) -> np.ndarray:
+        # In float64: a float32 product loses whole turns at long positions.
+        angles = positions[:, None].astype(np.float64) * freqs.astype(np.float64)
+        scale = float(np.float32(mscale))
+        return np.stack([np.cos(angles) * scale, np.sin(angles) * scale], axis=-1).astype(np.float32)
+
+    def rope(self, x: np.ndarray, angles: np.ndarray, interleaved: bool) -> np.ndarray:
+        half = angles.shape[1]
+        cos, sin = angles[:, None, :, 0], angles[:, None, :, 1]
+        pairs = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if interleaved else (slice(half), slice(half, 2 * half))
+        low, high = x[..., pairs[0]], x[..., pairs[1]]
+        out = x.copy()
+        out[..., pairs[0]], out[..., pairs[1]] = low * cos - high * sin, high * cos + low * sin
+        return out
+
+    def store_kv(self, k: np.ndarray, v: np.ndarray, cache: LayerCache, slots: np.ndarray) -> None:
+        block, offset = np.divmod(slots, cache.k.shape[1])
+        cache.k[block, offset] = k
+        cache.v[block, offset] = v
+
+    def attention(
+        self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float
+    ) -> np.ndarray:
+        out = np.empty_like(q)
+        for i, context_len in enumerate(batch.context_lens):
+            start, end = batch.query_start[i], batch.query_start[i + 1]
+            n_blocks = -(-context_len // cache.k.shape[1])
+            blocks = batch.block_table[i, :n_blocks]
+            k = cache.k[blocks].reshape(-1, *cache.k.shape[2:]).astype(np.float32)
+            v = cache.v[blocks].reshape(-1, *cache.v.shape[2:]).astype(np.float32)
+            for token in range(start, end):
+                visible = context_len - (end - 1 - token)
+                out[token] = _attend(q[token], k[:visible], v[:visible], scale)
+        return out
+
+    def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return gate / (1 + np.exp(-gate)) * up
+
+
+def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
+    """One token: q [n_head, head_dim], k and v [n_keys, n_head_kv, head_dim]. Splits are merged in order."""
+    group = q.shape[0] // k.shape[1]
+    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    scores = np.einsum("hd,khd->hk", q, k) * np.float32(scale)
+    top, total, merged = None, None, None
+    for first in range(0, len(k), KV_SPLIT):
+        part = scores[:, first : first + KV_SPLIT]
+        m = part.max(axis=1)
+        p = np.exp(part - m[:, None])
+        weight, o = p.sum(axis=1), np.einsum("hk,khd->hd", p, v[first : first + KV_SPLIT])
+        if top is None:
+            top, total, merged = m, weight, o
+            continue
+        both = np.maximum(top, m)
+        old, new = np.exp(top - both), np.exp(m - both)
+        top, total, merged = both, total * old + weight * new, merged * old[:, None] + o * new[:, None]
+    return merged / total[:, None]
