@@ -35,6 +35,7 @@ struct Block32 {
     int32_t min;       // integer minimum, kHasMin only, else 0
     float d;           // the float factor that the (super-)block stores; 1 under kRowScale
     float dmin;        // the float factor of min, else 0
+    uint32_t minus_zeros;  // bit j: weight j is -0.0, a stored sign on a magnitude of zero
 };
 
 // The members of a type that has no header, minimum, mean or gain. A type derives from it and says what differs.
@@ -63,6 +64,7 @@ ESP_FN void set_row_scale(int scale, Block32& out) {
     out.min = 0;
     out.d = 1.0f;
     out.dmin = 0.0f;
+    out.minus_zeros = 0;
 }
 
 ESP_FN void set_block_scale(float d, int scale_lo, int scale_hi, Block32& out) {
@@ -71,6 +73,7 @@ ESP_FN void set_block_scale(float d, int scale_lo, int scale_hi, Block32& out) {
     out.min = 0;
     out.d = d;
     out.dmin = 0.0f;
+    out.minus_zeros = 0;
 }
 
 }  // namespace espalier

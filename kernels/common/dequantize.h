@@ -12,7 +12,7 @@ ESP_FN void dequantize_block32(const Block32& block, float row_d, float mean, fl
     const float scaled[2] = {d * float(block.scale[0]), d * float(block.scale[1])};
     const float minimum = block.dmin * float(block.min);
     for (int j = 0; j < 32; ++j) {
-        const float value = float(block.q[j]) * T::kValueStep;
+        const float value = bit(block.minus_zeros, j) ? -0.0f : float(block.q[j]) * T::kValueStep;
         if constexpr (T::kHasMean) {
             out[j] = fma_f32(scaled[j >> 4], value, mean);
         } else if constexpr (T::kHasMin) {

@@ -72,6 +72,7 @@ struct IQ3_KT_Layout : RowScaledType {
         for (int j = 0; j < 32; ++j) {
             const int magnitude = out.q[j] < 0 ? -out.q[j] : out.q[j];
             out.q[j] = int16_t(sign(block, b, j) ? -magnitude : magnitude);
+            out.minus_zeros |= uint32_t(magnitude == 0 && sign(block, b, j)) << j;
         }
     }
 };

@@ -9,6 +9,13 @@ namespace espalier::ESPALIER_TIER {
 #if ESPALIER_TIER_ID == ESPALIER_SCALAR_TIER
 static inline int byte_of(I32 x, int row, int c) { return reread<Bytes>(x).v[4 * row + c]; }
 
+template <class T>
+constexpr bool kHasSignPlane = false;
+template <>
+constexpr bool kHasSignPlane<IQ3_KT> = true;
+template <>
+constexpr bool kHasSignPlane<IQ3_KT_V1> = true;
+
 // The integers of one row of a decoded 32-block, as kernels/common decodes them from the file.
 template <class T>
 static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Block32& out) {
@@ -25,6 +32,14 @@ static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Bl
     out.d = E::kRowScale ? 1.0f : w.s.v[row];
     out.min = E::kMin ? w.min.v[row] : 0;
     out.dmin = E::kMin ? -w.minus_dmin.v[row] : 0.0f;
+    out.minus_zeros = 0;
+    if constexpr (kHasSignPlane<T>) {
+        const uint8_t* signs = view_tile<T>(tile, n_blocks).body + b / kUnit * Tile<T>::kUnitBytes + Tile<T>::kSign + 64 * (b % kUnit);
+        for (int j = 0; j < 32; ++j) {
+            const bool negative = bit(signs[4 * row + j % 4], j / 4);
+            out.minus_zeros |= static_cast<uint32_t>(out.q[j] == 0 && negative) << j;
+        }
+    }
 }
 #define ESP_UNPACK(name) unpack<name>
 #else

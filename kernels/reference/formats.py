@@ -30,6 +30,7 @@ class Blocks:
     mean: np.ndarray | None = None  # float32 [n_out]
     min: np.ndarray | None = None  # int32 [n_out, n_blocks]
     dmin: np.ndarray | None = None  # float32 [n_out, n_blocks]
+    minus_zero: np.ndarray | None = None  # bool like q: a stored sign on a magnitude of zero
     gain: float = 1.0  # of linears
     step: float = 1.0  # the unit of q
 
@@ -51,6 +52,8 @@ def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.nd
     factor = w.d[:, :, None] if w.d is not None else _rows(w.row_d)
     scaled = np.repeat(factor * w.scale.astype(np.float32), 16, axis=2)  # [n_out, n_blocks, 32]
     values = w.q.astype(np.float32) * np.float32(w.step)
+    if w.minus_zero is not None:
+        values = np.where(w.minus_zero, np.float32(-0.0), values)
     if w.mean is not None:
         out = fma32(scaled, values, _rows(w.mean))
     elif w.min is not None and w.dmin is not None:
@@ -216,7 +219,9 @@ def _iq3_kt(blocks: np.ndarray, header: np.ndarray, v1: bool = False) -> Blocks:
     start = _u16(blocks, 4, 32) + int(number("kTrellisOffset"))
     sign = 1 - 2 * _in_blocks(_bit_plane(_bytes(blocks, 68, 32)))
     q = sign * np.abs(_generate(start, 8, v1))
-    return _kt(q, _kt_scale_codes(blocks), header, v1, number("kGainIQ3KTV1" if v1 else "kGainIQ3KT"))
+    out = _kt(q, _kt_scale_codes(blocks), header, v1, number("kGainIQ3KTV1" if v1 else "kGainIQ3KT"))
+    out.minus_zero = (q == 0) & (sign < 0)
+    return out
 
 
 def _iq4_kt(blocks: np.ndarray, header: np.ndarray, v1: bool = False) -> Blocks:
