@@ -69,14 +69,14 @@ MEMORY = {
     "tojson": "{{ ('\x00' * 1000000) | tojson(ensure_ascii=true) | tojson | tojson | tojson }}",
     "tojson indent": "{{ [[[]]] | tojson(indent=1000000000) }}",
     "power": "{{ 2 ** 100000000 }}",
-    "product": NESTING + "2 %}{% endfor %}{% for i in range(99) %}{% set ns.s = ns.s * ns.s %}{% endfor %}",
+    "product": NESTING + "2 if i == 0 else ns.s * ns.s %}{% endfor %}",
     "round": "{{ 1.5 | round(1000000000, 'ceil') }}",
     "int": "{{ ('f' * 1000000) | int(base=16) }}",
 }  # fmt: skip
 
 STEPS = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "filtered loops": "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",
+    "filtered loops": "{% for a in range(99999) %}{% for b in range(9999) if 0 %}{% endfor %}{% endfor %}",
     "range": "{{ range(10**12) | list | length }}",
     "sums": "{% for i in range(99999) %}{{ range(99999) | sum }}{% endfor %}",
     "sum of lists": "{{ ([[1]] * 100000) | sum(start=[]) }}",
@@ -96,10 +96,10 @@ STEPS = {
     "hashed tree": NESTING + "(ns.s, ns.s) %}{% endfor %}{{ {ns.s: 1} }}",
     "dict tree": NESTING + "dict(a=ns.s, b=ns.s) %}{% endfor %}{{ ns.s | tojson }}",
     "filtered tree": NESTING + "([ns.s] * 4) | batch(2) | list %}{% endfor %}{{ ns.s }}",
-    "argument tree": "{% macro m(d) %}{% if d %}{{ m(d-1, varargs, varargs) }}{% else %}{{ varargs }}{% endif %}"
-    "{% endmacro %}{{ m(60, 1) }}",
-    "deep list": "{% set ns = namespace(s=[]) %}{% for i in range(50000) %}{% set ns.s = [ns.s] %}{% endfor %}"
-    "{{ ns.s }}",
+    "argument tree": "{% macro m(d) %}{% if d %}{{ m(d-1, varargs, varargs) }}{% else %}{{ varargs }}"
+    "{% endif %}{% endmacro %}{{ m(60, 1) }}",
+    "deep list": "{% set ns = namespace(s=[]) %}{% for i in range(50000) %}"
+    "{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}",
     "long date": "{{ strftime_now('%Y' * 100000) }}",
 }  # fmt: skip
 
