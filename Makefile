@@ -1,0 +1,52 @@
+# Everything a person types. No logic here: each target is one or two commands.
+PYTHON ?= python3
+VENV := .venv
+PIP_ENV := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*.h kernels/cpu/*.cpp kernels/common/*.h)
+MODEL ?=
+ARGS ?=
+
+.PHONY: serve test test-slow check bench bench-kernels build format clean
+
+serve: $(VENV)/installed
+	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n 2 -m slow
+
+check: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(MAKE) test
+
+bench: $(VENV)/installed
+	$(VENV)/bin/espalier bench --synthetic llama-0.85b IQ2_KT $(ARGS)
+
+bench-kernels: $(VENV)/installed
+	$(VENV)/bin/python -m tools.bench_kernels $(ARGS)
+
+build: $(VENV)/installed
+
+format: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Espalier needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# The editable install builds the native module with the pinned tools; the checkout's Python files run as they are.
+$(VENV)/installed: $(VENV)/bin/python $(NATIVE)
+	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/bin/python $(NATIVE)
+	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/installed

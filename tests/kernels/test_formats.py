@@ -1,0 +1,98 @@
+"""Every tensor type decodes bit for bit, by the NumPy reference and by the compiled headers."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize as package_dequantize
+
+from kernels.cpu.ops import CpuOps
+from kernels.ops import Ops
+from kernels.quant_tensor import TYPES
+from kernels.random_weights import random_weight
+from kernels.reference.formats import DENSE, dequantize
+
+EMBED, LINEAR = frozenset({"embed"}), frozenset({"linear", "embed"})
+DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "format_digests.json").read_text())
+GOLDEN = [name for name in TYPES if name in ("Q6_0", "IQ2_K", "IQ3_K", "IQ4_K", "IQ4_KS") or "KT" in name]
+MAINLINE = ["F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ3_S"]
+N_OUT, N_IN = 5, 768
+
+
+def compiled(ops: Ops, type_name: str, data: np.ndarray, n_out: int, n_in: int, uses: frozenset[str]) -> np.ndarray:
+    """Rows as the compiled headers decode them: from file bytes, or out of a tile where a linear reads it too."""
+    table = ops.load_quant(type_name, (n_out, n_in), data, uses)
+    ops.begin_step()
+    return ops.to_host(ops.embed(table, ops.index_array(np.arange(n_out)))).copy()
+
+
+def assert_same_bits(got: np.ndarray, expected: np.ndarray) -> None:
+    """Bit for bit; NaN equals NaN, as payloads are not part of any format."""
+    same = (got.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(got) & np.isnan(expected))
+    assert same.all(), f"{(~same).sum()} of {same.size} weights differ"
+
+
+@pytest.mark.parametrize("kind", ["noim", "im", "rand"])
+@pytest.mark.parametrize("type_name", GOLDEN)
+def test_golden_arrays_decode_bit_for_bit(shared: Path, cpu_ops: CpuOps, type_name: str, kind: str) -> None:
+    golden = np.load(shared / "golden" / f"{type_name}.npz")
+    raw, expected = golden[f"raw_{kind}"], golden[f"deq_{kind}"]
+    data = np.ascontiguousarray(raw).reshape(-1)
+    assert_same_bits(dequantize(type_name, data, *expected.shape), expected)
+    for uses in (EMBED, LINEAR):
+        assert_same_bits(compiled(cpu_ops, type_name, data, *expected.shape, uses), expected)
+
+
+@pytest.mark.parametrize("type_name", MAINLINE)
+def test_mainline_types_decode_as_the_gguf_package_does(cpu_ops: CpuOps, type_name: str) -> None:
+    data = random_weight(type_name, 16, 1024, np.random.default_rng(11))
+    expected = package_dequantize(data.reshape(16, -1), GGMLQuantizationType[type_name]).reshape(16, 1024)
+    assert_same_bits(dequantize(type_name, data, 16, 1024), expected)
+    assert_same_bits(compiled(cpu_ops, type_name, data, 16, 1024, EMBED), expected)
+
+
+def digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:32]
+
+
+def seeded(type_name: str) -> np.ndarray:
+    return random_weight(type_name, N_OUT, N_IN, np.random.default_rng([7, *type_name.encode()]))
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_seeded_bytes_decode_as_they_did(cpu_ops: CpuOps, type_name: str) -> None:
+    """A clone without the shared data checks every type against what the golden arrays once confirmed.
+
+    data/format_digests.json: type -> [digest of the bytes, digest of the weights]; a new type's line is
+    [digest(seeded(name)), digest(dequantize(name, seeded(name), N_OUT, N_IN))].
+    """
+    data = seeded(type_name)
+    bytes_digest, weights_digest = DIGESTS[type_name]
+    assert digest(data) == bytes_digest
+    assert digest(dequantize(type_name, data, N_OUT, N_IN)) == weights_digest
+    assert digest(compiled(cpu_ops, type_name, data, N_OUT, N_IN, EMBED)) == weights_digest
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_wild_bytes_decode_alike_by_reference_and_headers(cpu_ops: CpuOps, type_name: str, seed: int) -> None:
+    """Any bytes at all, infinite and NaN factors among them."""
+    rng = np.random.default_rng(seed)
+    n_in = N_IN + (32 if TYPES[type_name].block_size <= 32 else 0)
+    data = np.frombuffer(rng.bytes(N_OUT * TYPES[type_name].row_bytes(n_in)), np.uint8)
+    with np.errstate(all="ignore"):
+        expected = dequantize(type_name, data, N_OUT, n_in)
+    for uses in (EMBED, LINEAR) if type_name not in DENSE else (EMBED,):
+        assert_same_bits(compiled(cpu_ops, type_name, data, N_OUT, n_in, uses), expected)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_every_trellis_index_and_code_is_reached_by_wild_bytes(type_name: str) -> None:
+    """The random bytes of these tests are no special case: decoded weights spread over both signs."""
+    weights = dequantize(type_name, seeded(type_name), N_OUT, N_IN)
+    assert np.isfinite(weights).all()
+    assert (weights > 0).any()
+    assert (weights < 0).any()
