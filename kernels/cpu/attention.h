@@ -3,7 +3,7 @@
 // Scores put 16 keys in the lanes, outputs put 16 head dimensions there, so nothing is summed across lanes but the
 // softmax denominators. For each split of kKvSplit positions a query gets m = max score, l = sum of exp(score - m)
 // and o = sum of exp(score - m) * v; splits merge in order. Each sum runs in one order: dimensions ascending, keys
-// ascending. A key that a query may not see has the score -inf and adds an exact zero.
+// ascending. A key that a query may not see has the score -inf, and its value is never read for that query.
 #pragma once
 
 #include "cpu/vector_kernels.h"
@@ -111,26 +111,39 @@ static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
     t.l[row] = reduce_add(sum);
 }
 
-// o of kRows queries, kVectors * 16 dimensions from `dim` on.
+static inline const uint16_t* value_row(const PagedCache& cache, const AttentionItem& item, int64_t position) {
+    const int64_t block = item.block_ids[position / cache.block_size], offset = position % cache.block_size;
+    return cache.v + ((block * cache.n_head_kv + item.head_kv) * cache.block_size + offset) * cache.head_dim_padded;
+}
+
+// o of kRows queries, kVectors * 16 dimensions from `dim` on. The keys that all of them see share their conversion;
+// the few that only some see are added query by query: a weight of zero would let a NaN through.
 template <int kRows, int kVectors>
 static inline void weigh_values(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
                                 int64_t last, int64_t row, int64_t dim) {
     F32 acc[kRows][kVectors];
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) acc[r][v] = splat(0.0f);
-    const float* p = t.scores + row * kKvSplit;
-    for (int64_t position = first; position < last; ++position, ++p) {
-        const int64_t block = item.block_ids[position / cache.block_size];
-        const uint16_t* values = cache.v + dim + ((block * cache.n_head_kv + item.head_kv) * cache.block_size +
-                                                  position % cache.block_size) * cache.head_dim_padded;
+    const float* weights = t.scores + row * kKvSplit - first;
+    const int64_t shared = t.visible(row) < last ? t.visible(row) : last;  // the first row sees least
+    for (int64_t position = first; position < shared; ++position) {
+        const uint16_t* values = value_row(cache, item, position) + dim;
         F32 value[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) value[v] = load_f16(values + 16 * v);
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
-            const F32 weight = splat(p[r * kKvSplit]);
+            const F32 weight = splat(weights[r * kKvSplit + position]);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
+        }
+    }
+    for (int r = 1; r < kRows; ++r) {
+        const int64_t end = t.visible(row + r) < last ? t.visible(row + r) : last;
+        for (int64_t position = shared < first ? first : shared; position < end; ++position) {
+            const uint16_t* values = value_row(cache, item, position) + dim;
+            const F32 weight = splat(weights[r * kKvSplit + position]);
+            for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, load_f16(values + 16 * v), acc[r][v]);
         }
     }
     for (int r = 0; r < kRows; ++r)
