@@ -24,7 +24,7 @@ class MetadataReader:
     def error(self, name: str, needed: str) -> ModelFileError:
         key = self.prefix + name
         found = f"is {_brief(self.metadata[key])}" if key in self.metadata else "is missing"
-        return ModelFileError(f"{self.path}: key {ascii(key)} {found}; {needed}")
+        return ModelFileError(f"{self.path}: key {key!a} {found}; {needed}")
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """An integer in low..high. Without a default, a missing key is an error."""

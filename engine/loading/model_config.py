@@ -58,13 +58,12 @@ class ModelConfig:
 
     @classmethod
     def from_metadata(cls, gguf: GGUFFile) -> "ModelConfig":
-        """Raises ModelFileError naming the key and its value; an unknown architecture, with the known ones."""
+        """Raises ModelFileError naming the key and its value, and for an architecture the known ones."""
         architecture = gguf.metadata.get("general.architecture")
         if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
             found = "is missing" if architecture is None else f"is {shown(str(architecture))}"
-            raise ModelFileError(
-                f"{gguf.path}: key 'general.architecture' {found}; this build knows {', '.join(ARCHITECTURES)}"
-            )
+            known = ", ".join(ARCHITECTURES)
+            raise ModelFileError(f"{gguf.path}: key 'general.architecture' {found}; this build knows {known}")
         keys = MetadataReader(gguf.path, gguf.metadata, f"{architecture}.")
         _refuse_unknown_parts(keys)
         n_embd = keys.integer("embedding_length", 1, MAX_WIDTH)

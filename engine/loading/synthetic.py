@@ -1,103 +1,86 @@
-"""A model of random weights, made in memory: the speed of a shape and type without a file of them."""
+"""Models of random weights, made in memory: what a benchmark needs of a model is its shape and its types."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from engine.errors import EspalierError
-from engine.loading import LoadedModel
 from engine.loading.model_config import ModelConfig, RopeConfig
+from engine.loading.random_rows import random_rows
 from engine.loading.weights import Progress
-from engine.models.llama import build_llama
 from engine.models.weight_source import LINEAR
 from kernels.ops import Array, Ops
 from kernels.quant_tensor import TYPES, QuantTensor
-from kernels.random_weights import random_weight
-
-TILE_BYTES = 8 << 20  # of random bytes; a larger matrix repeats them
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A model's shape, and the type of its embedding and output matrices."""
+class SyntheticShape(NamedTuple):
+    """A model's shape, and the type of its two vocabulary matrices."""
 
     config: ModelConfig
-    ends: str
-
-
-def _llama(
-    n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, n_vocab: int, n_ctx: int
-) -> ModelConfig:
-    head_dim = n_embd // n_head
-    return ModelConfig(
-        architecture="llama", n_layer=n_layer, n_embd=n_embd, n_head=n_head, n_head_kv=n_head_kv,
-        head_dim=head_dim, n_ff=n_ff, n_vocab=n_vocab, n_ctx_train=n_ctx, rms_eps=1e-5,
-        rope=RopeConfig(n_rot=head_dim),
-    )  # fmt: skip
+    vocab_type: str
 
 
 SHAPES = {
-    "llama-0.85b": Shape(_llama(16, 2048, 32, 8, 5632, 32000, 4096), "Q8_0"),
-    "llama-3.1-8b": Shape(_llama(32, 4096, 32, 8, 14336, 128256, 8192), "Q6_K"),
+    "llama-0.85b": SyntheticShape(
+        ModelConfig("llama", 16, 2048, 32, 8, 64, 5632, 32000, 4096, 1e-5, RopeConfig(64)), "Q8_0"
+    ),
+    "llama-3.1-8b": SyntheticShape(
+        ModelConfig("llama", 32, 4096, 32, 8, 128, 14336, 128256, 131072, 1e-5, RopeConfig(128, 500000.0)),
+        "Q6_K",
+    ),
 }
+_VOCAB_MATRICES = ("token_embd.weight", "output.weight")
+
+
+def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
+    """Raises ValueError, with what there is, for a shape or a type this build does not have."""
+    if shape_name not in SHAPES:
+        raise ValueError(f"no synthetic shape named {shape_name!r}; there are {', '.join(SHAPES)}")
+    if type_name not in TYPES:
+        raise ValueError(f"no type named {type_name!r}; there are {', '.join(TYPES)}")
+    return SHAPES[shape_name]
 
 
 class RandomWeights:
-    """The WeightSource of a synthetic model."""
+    """A WeightSource of random numbers, one matrix at a time: the peak is the model and its largest matrix."""
 
-    def __init__(self, shape: Shape, type_name: str, ops: Ops, progress: Progress | None) -> None:
-        self._shape, self._type_name, self._ops = shape, type_name, ops
-        self._progress = progress or (lambda done, total: None)
+    def __init__(
+        self, ops: Ops, type_name: str, vocab_type: str, n_layer: int, progress: Progress | None = None
+    ) -> None:
+        self.bytes_held = 0
+        self.file_bytes = 0  # what a file of these weights would hold
+        self._ops = ops
+        self._type_name = type_name
+        self._vocab_type = vocab_type
         self._rng = np.random.default_rng(0)
-        self._made = 0
-        self.weight_bytes = self.file_bytes = 0
+        self._progress = progress
+        self._n_matrices = len(_VOCAB_MATRICES) + 7 * n_layer
+        self._n_done = 0
 
     def has(self, name: str) -> bool:
-        return name == "output.weight"
+        return name in _VOCAB_MATRICES
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        at_an_end = name in ("token_embd.weight", "output.weight")
-        quant_type = TYPES[self._shape.ends if at_an_end else self._type_name]
-        row_bytes = quant_type.row_bytes(n_in)
-        n_made = min(n_out, max(TILE_BYTES // row_bytes, 1))
-        rows = random_weight(quant_type.name, n_made, n_in, self._rng, deviation=n_in**-0.5).reshape(
-            n_made, -1
-        )
-        data = np.resize(rows, (n_out, row_bytes)).reshape(-1)
-        tensor = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
-        self.weight_bytes += tensor.nbytes
-        self.file_bytes += n_out * row_bytes
-        self._made += 1
-        self._progress(self._made, 7 * self._shape.config.n_layer + 2)
-        return tensor
+        type_name = self._vocab_type if name in _VOCAB_MATRICES else self._type_name
+        data = random_rows(type_name, n_out, n_in, self._rng, std=n_in**-0.5)
+        weight = self._ops.load_quant(type_name, (n_out, n_in), data, uses)
+        self.bytes_held += weight.nbytes
+        self.file_bytes += data.nbytes
+        self._n_done += 1
+        if self._progress is not None:  # the bytes to come are judged by the matrices to come
+            self._progress(self.file_bytes, self.file_bytes * self._n_matrices // self._n_done)
+        return weight
 
     def vector(self, name: str, n: int) -> Array:
-        return self._ops.load_vector(np.ones(n, np.float32))
+        return self.to_device(self.host_vector(name, n))
 
     def optional_vector(self, name: str, n: int) -> None:
         return None
 
     def host_vector(self, name: str, n: int) -> np.ndarray:
+        """Norm weights: the only vectors a synthetic model has."""
         return np.ones(n, np.float32)
 
     def to_device(self, values: np.ndarray) -> Array:
+        self.bytes_held += values.nbytes
+        self.file_bytes += values.nbytes
         return self._ops.load_vector(values)
-
-
-def synthetic_model(
-    shape_name: str, type_name: str, ops: Ops, progress: Progress | None = None
-) -> LoadedModel:
-    """A model of SHAPES[shape_name] with matrices of type_name. Raises EspalierError for an unknown name."""
-    if shape_name not in SHAPES:
-        raise EspalierError(f"no shape {shape_name!r}; there are {', '.join(SHAPES)}")
-    if type_name not in TYPES:
-        raise EspalierError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
-    shape = SHAPES[shape_name]
-    weights = RandomWeights(shape, type_name, ops, progress)
-    model = build_llama(shape.config, weights)
-    return LoadedModel(
-        path=Path(shape_name), name=f"{shape_name}-{type_name}", config=shape.config, model=model, tokenizer=None,
-        chat_template=None, ops=ops, weight_bytes=weights.weight_bytes, file_bytes=weights.file_bytes,
-        type_names=(type_name, shape.ends),
-    )  # fmt: skip

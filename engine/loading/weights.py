@@ -1,6 +1,6 @@
-"""A file's tensors as a backend's weights: found by name, checked for shape, handed over once."""
+"""Tensors of a file become weights of a backend: name and shape checked, bytes handed over, progress told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -13,82 +13,98 @@ from kernels.ops import Array, Ops
 from kernels.quant_tensor import QuantTensor, QuantType
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
-_VECTOR_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+
+#: Tensors that a forward pass does not need: a second copy of the output matrix in another type.
+_KNOWN_UNUSED = frozenset({"output_extra.weight"})
 
 
 class FileWeights:
-    """The WeightSource of a GGUF file. Counts the memory the backend holds and what it has read."""
+    """The WeightSource of a GGUF file. type_overrides: GGUF id -> the type to read it as (3INST)."""
 
     def __init__(
-        self, gguf: GGUFFile, ops: Ops, as_types: dict[int, QuantType], progress: Progress | None = None
+        self,
+        gguf: GGUFFile,
+        ops: Ops,
+        type_overrides: Mapping[int, QuantType],
+        progress: Progress | None = None,
     ) -> None:
-        """as_types: GGUF id -> another reading of it (kt_trellis.py)."""
-        self._gguf, self._ops, self._as_types = gguf, ops, as_types
-        self._progress = progress or (lambda done, total: None)
-        self._total = sum(tensor.nbytes for tensor in gguf.tensors.values())
-        self._done = 0
-        self._read: set[str] = set()
-        self.weight_bytes = 0
+        self.bytes_held = 0  # memory the backend holds for what was loaded so far
+        self._gguf = gguf
+        self._ops = ops
+        self._type_overrides = type_overrides
+        self._progress = progress
+        self._used: set[str] = set()
+        self._bytes_done = 0
+        self._bytes_in_all = sum(tensor.nbytes for tensor in gguf.tensors.values())
 
     def has(self, name: str) -> bool:
         return name in self._gguf.tensors
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        info = self._found(name, (n_in, n_out))
-        quant_type = self._as_types.get(info.ggml_type, info.type)
-        if n_in % quant_type.block_size:
-            raise ModelFileError(
-                f"{self._gguf.path}: tensor {shown(name)} has rows of {n_in} weights; "
-                f"{quant_type.name} needs a multiple of {quant_type.block_size}"
-            )
+        tensor = self._find(name, (n_in, n_out))
+        quant_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
         data = self._gguf.tensor_bytes(name, quant_type)
-        tensor = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
-        self._account(info, tensor.nbytes)
-        return tensor
+        try:
+            weight = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
+        except ValueError as error:
+            raise self._error(tensor, f"cannot be loaded as {quant_type.name}: {error}") from error
+        self._done(tensor, weight.nbytes)
+        return weight
 
     def vector(self, name: str, n: int) -> Array:
-        return self._ops.load_vector(self.host_vector(name, n))
+        return self.to_device(self.host_vector(name, n))
 
     def optional_vector(self, name: str, n: int) -> Array | None:
         return self.vector(name, n) if self.has(name) else None
 
     def host_vector(self, name: str, n: int) -> np.ndarray:
-        info = self._found(name, (n,))
-        dtype = _VECTOR_DTYPES.get(info.type.name)
-        if dtype is None:
-            raise ModelFileError(
-                f"{self._gguf.path}: tensor {shown(name)} is a vector of type {info.type.name}; "
-                f"vectors are {', '.join(_VECTOR_DTYPES)}"
-            )
-        stored = np.array(self._gguf.tensor_bytes(name)).view(dtype)  # a copy: the mapping will close
-        self._account(info, 4 * n)
-        if info.type.name == "BF16":
-            return (stored.astype(np.uint32) << 16).view(np.float32)
-        return stored.astype(np.float32)
+        tensor = self._find(name, (n,))
+        data = self._gguf.tensor_bytes(name)
+        match tensor.type.name:
+            case "F32":
+                values = data.view("<f4").astype(np.float32)
+            case "F16":
+                values = data.view("<f2").astype(np.float32)
+            case "BF16":
+                values = (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+            case other:
+                raise self._error(tensor, f"is a vector of type {other}; F32, F16 and BF16 vectors are read")
+        self._done(tensor, 0)
+        return values
 
     def to_device(self, values: np.ndarray) -> Array:
+        self.bytes_held += values.nbytes
         return self._ops.load_vector(values)
 
-    def unread(self) -> list[str]:
-        """Tensors that the model had no use for."""
-        return [name for name in self._gguf.tensors if name not in self._read]
+    def unused(self) -> list[str]:
+        """Names of the tensors nobody asked for, in file order, but for those known to be no part of a pass."""
+        return [name for name in self._gguf.tensors if name not in self._used | _KNOWN_UNUSED]
 
-    def _found(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
-        info = self._gguf.tensors.get(name)
-        if info is None:
-            raise ModelFileError(f"{self._gguf.path}: tensor {shown(name)} is missing")
-        found = info.shape
-        while len(found) > len(shape) and found[-1] == 1:
-            found = found[:-1]
-        if found != shape:
+    def ignored_extras(self) -> list[str]:
+        return [name for name in self._gguf.tensors if name in _KNOWN_UNUSED]
+
+    def _find(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        tensor = self._gguf.tensors.get(name)
+        if tensor is None:
             raise ModelFileError(
-                f"{self._gguf.path}: tensor {shown(name)} at byte {info.offset} has shape "
-                f"{list(info.shape)}; the metadata asks for {list(shape)}"
+                f"{self._gguf.path}: tensor {shown(name)} is missing; the model needs one of shape {list(shape)}"
             )
-        return info
+        found = list(tensor.shape)
+        while len(found) > len(shape) and found[-1] == 1:  # [n, 1] is a vector
+            found.pop()
+        if found != list(shape):
+            raise self._error(
+                tensor, f"has the shape {list(tensor.shape)}; the hyperparameters give {list(shape)}"
+            )
+        return tensor
 
-    def _account(self, info: TensorInfo, nbytes: int) -> None:
-        self._read.add(info.name)
-        self.weight_bytes += nbytes
-        self._done += info.nbytes
-        self._progress(self._done, self._total)
+    def _error(self, tensor: TensorInfo, problem: str) -> ModelFileError:
+        place = f"{self._gguf.path}: tensor {shown(tensor.name)} at byte {tensor.offset}"
+        return ModelFileError(f"{place}: {problem}")
+
+    def _done(self, tensor: TensorInfo, nbytes_held: int) -> None:
+        self._used.add(tensor.name)
+        self.bytes_held += nbytes_held
+        self._bytes_done += tensor.nbytes
+        if self._progress is not None:
+            self._progress(self._bytes_done, self._bytes_in_all)

@@ -1,6 +1,7 @@
 """One architecture, one file. ARCHITECTURES maps `general.architecture` to the builder of its model.
 
-A model object offers `forward(ops, batch, kv) -> [n_rows, n_embd]` and `logits(ops, hidden) -> [n_rows, n_vocab]`.
+A model object offers `forward(ops, batch, kv) -> [n_rows, n_embd]` and
+`logits(ops, hidden) -> [n_rows, n_vocab]`.
 """
 
 from collections.abc import Callable

@@ -57,7 +57,7 @@ class LlamaModel:
         x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
         for layer, cache in zip(self.layers, kv, strict=True):
             normed = ops.rms_norm(x, layer.attn_norm, eps)
-            x = ops.add(x, self._attention(ops, layer, normed, angles, batch, cache))
+            x = ops.add(x, self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache))
             normed = ops.rms_norm(x, layer.ffn_norm, eps)
             x = ops.add(x, _feed_forward(ops, layer, normed))
         return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
@@ -67,7 +67,7 @@ class LlamaModel:
         return ops.linear(hidden, self.output)
 
     def _attention(
-        self, ops: Ops, layer: LlamaLayer, x: Array, angles: Array, batch: Batch, cache: LayerCache
+        self, ops: Ops, layer: LlamaLayer, x: Array, *, angles: Array, batch: Batch, cache: LayerCache
     ) -> Array:
         cfg = self.config
         q, k, v = ops.linear_many(x, [layer.attn_q, layer.attn_k, layer.attn_v])

@@ -1,0 +1,120 @@
+"""From a path to a model that can run: index, hyperparameters, tokenizer, template, then the weights.
+
+The cheap checks come first, so that a file this build cannot serve is refused before gigabytes are read.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelFileError, ResourceError
+from engine.loading.gguf_file import GGUFFile
+from engine.loading.kt_trellis import Trellis, three_inst_types
+from engine.loading.model_config import ModelConfig
+from engine.loading.synthetic import RandomWeights, find_shape
+from engine.loading.weights import FileWeights, Progress
+from engine.models import ARCHITECTURES
+from engine.text.chat_template import ChatTemplate
+from engine.text.tokenizer import Tokenizer, load_tokenizer
+from kernels.ops import Ops
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model on its backend, with the text side it came with. A synthetic one has no path and no text side."""
+
+    path: Path | None
+    name: str
+    config: ModelConfig
+    model: Any  # forward(ops, batch, kv) and logits(ops, hidden), see engine/models
+    tokenizer: Tokenizer | None
+    chat_template: ChatTemplate | None
+    ops: Ops
+    weight_bytes: int  # memory the backend holds
+    file_bytes: int  # of the tensors in the file
+    notes: tuple[str, ...] = ()  # one-line remarks for the person who started the server
+
+
+def load_model(
+    path: str | os.PathLike[str], ops: Ops, kt_trellis: Trellis = "auto", progress: Progress | None = None
+) -> LoadedModel:
+    """Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out."""
+    with GGUFFile.open(path) as gguf:
+        config = ModelConfig.from_metadata(gguf)
+        tokenizer, template = _load_text(gguf)
+        try:
+            loaded = _load_weights(gguf, config, ops, kt_trellis, progress)
+        except MemoryError:
+            raise ResourceError(
+                f"{gguf.path}: not enough memory for its {gguf.size / 2**30:.2f} GiB; a smaller quantization may fit"
+            ) from None
+        gguf.check_unchanged()
+    model, weight_bytes, notes = loaded
+    return LoadedModel(
+        path=gguf.path,
+        name=gguf.path.stem,
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        chat_template=template,
+        ops=ops,
+        weight_bytes=weight_bytes,
+        file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
+        notes=notes,
+    )
+
+
+def _load_text(gguf: GGUFFile) -> tuple[Tokenizer, ChatTemplate]:
+    try:
+        tokenizer = load_tokenizer(gguf.metadata)
+        return tokenizer, ChatTemplate.from_metadata(gguf.metadata, tokenizer)
+    except ModelFileError as error:  # the text side knows keys, not files
+        raise ModelFileError(f"{gguf.path}: {error}") from error
+
+
+def _load_weights(
+    gguf: GGUFFile, config: ModelConfig, ops: Ops, kt_trellis: Trellis, progress: Progress | None
+) -> tuple[Any, int, tuple[str, ...]]:
+    """(model, bytes of memory, notes)"""
+    overrides = three_inst_types(gguf, ops, kt_trellis)
+    weights = FileWeights(gguf, ops, overrides, progress)
+    model = ARCHITECTURES[config.architecture](config, weights)
+    notes = []
+    if overrides:
+        names = ", ".join(sorted(t.name.removesuffix("_V1") for t in overrides.values()))
+        how = "found in the file" if kt_trellis == "auto" else "asked for"
+        notes.append(f"{names} tensors are read with the 3INST trellis of May 2025 ({how}; see --kt-trellis)")
+    notes += [
+        f"tensor {name} is a copy that is not needed, and is not loaded" for name in weights.ignored_extras()
+    ]
+    unused = weights.unused()
+    if unused:
+        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+        notes.append(
+            f"{len(unused)} tensors are no part of {config.architecture}: {', '.join(unused[:3])}{more}"
+        )
+    return model, weights.bytes_held, tuple(notes)
+
+
+def synthetic_model(
+    shape_name: str, type_name: str, ops: Ops, progress: Progress | None = None
+) -> LoadedModel:
+    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, every matrix but the vocabulary's of one type.
+
+    Raises ValueError for a name this build does not have.
+    """
+    shape = find_shape(shape_name, type_name)
+    weights = RandomWeights(ops, type_name, shape.vocab_type, shape.config.n_layer, progress)
+    model = ARCHITECTURES[shape.config.architecture](shape.config, weights)
+    return LoadedModel(
+        path=None,
+        name=f"{shape_name}-{type_name}",
+        config=shape.config,
+        model=model,
+        tokenizer=None,
+        chat_template=None,
+        ops=ops,
+        weight_bytes=weights.bytes_held,
+        file_bytes=weights.file_bytes,
+    )
