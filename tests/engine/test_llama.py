@@ -1,0 +1,174 @@
+"""The llama forward pass: right by a plain dense computation, and the same bits alone, batched and chunked."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import Engine, EngineConfig, ModelFileError, SamplingParams
+from engine.batch import Chunk, build_batch
+from engine.loading import LoadedModel, load_model
+from kernels.ops import Ops
+from kernels.reference.formats import dequantize
+from support.gguf_writer import Tensor
+from support.tiny_models import MIXED_TYPES, write_tiny_llama
+
+PROMPTS = [[1, *np.random.default_rng(i).integers(3, 300, n).tolist()] for i, n in enumerate((4, 40, 9, 77, 1))]
+
+
+def logits_of(loaded: LoadedModel, token_ids: list[int], cuts: tuple[int, ...] = ()) -> np.ndarray:
+    """Logits of every token, run in pieces."""
+    config, ops = loaded.config, loaded.ops
+    cache = ops.new_kv_cache(config.n_layer, 8, 32, config.n_head_kv, config.head_dim)
+    rows, edges = [], (0, *cuts, len(token_ids))
+    for first, last in zip(edges[:-1], edges[1:], strict=True):
+        ops.begin_step()
+        chunk = Chunk(token_ids[first:last], first, [5, 2, 7, 0], want_rows=last - first)
+        hidden = loaded.model.forward(ops, build_batch([chunk], 32, ops), cache)
+        rows.append(ops.to_host(loaded.model.logits(ops, hidden)).copy())
+    return np.concatenate(rows)
+
+
+def dense_logits(loaded: LoadedModel, weights: dict[str, np.ndarray], token_ids: list[int]) -> np.ndarray:
+    """The textbook forward pass in float64, without caches, batches or kernels."""
+    cfg = loaded.config
+    norm = lambda x: x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + cfg.rms_eps)  # noqa: E731
+    x, n = weights["token_embd"][token_ids], len(token_ids)
+    freqs = cfg.rope.freq_base ** (-np.arange(0, cfg.head_dim, 2) / cfg.head_dim)
+    turn = np.exp(1j * np.arange(n)[:, None] * freqs)[:, None]
+    for i in range(cfg.n_layer):
+        part = {name.split(".")[2]: w for name, w in weights.items() if name.startswith(f"blk.{i}.")}
+        h = norm(x)
+        project = lambda name, heads, h=h, part=part: (  # noqa: E731
+            h @ part[name].T + part.get(f"{name}_bias", 0)
+        ).reshape(n, heads, cfg.head_dim)
+        q, k, v = project("attn_q", cfg.n_head), project("attn_k", cfg.n_head_kv), project("attn_v", cfg.n_head_kv)
+        q, k = rotated(q, turn), rotated(k, turn)
+        group = cfg.n_head // cfg.n_head_kv
+        k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(cfg.head_dim)
+        scores = np.where(np.tri(n, dtype=bool), scores, -np.inf)
+        p = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        out = np.einsum("hqk,khd->qhd", p / p.sum(axis=-1, keepdims=True), v).reshape(n, -1)
+        x = x + out @ part["attn_output"].T
+        h = norm(x)
+        gate, up = h @ part["ffn_gate"].T, h @ part["ffn_up"].T
+        x = x + (gate / (1 + np.exp(-gate)) * up) @ part["ffn_down"].T
+    return norm(x) @ weights.get("output", weights["token_embd"]).T
+
+
+def rotated(x: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    pairs = (x[..., 0::2] + 1j * x[..., 1::2]) * turn
+    return np.stack([pairs.real, pairs.imag], axis=-1).reshape(x.shape)
+
+
+def plain_weights(tensors: list[Tensor]) -> dict[str, np.ndarray]:
+    """The float64 weights that a file's tensors stand for; biases as NAME_bias."""
+    out = {}
+    for t in tensors:
+        data = np.frombuffer(t.data, np.uint8)
+        n_in, n_out = t.shape[0], t.shape[1] if len(t.shape) > 1 else 1
+        values = dequantize(t.type_name, data, n_out, n_in).astype(np.float64)
+        out[t.name.removesuffix(".weight").replace(".bias", "_bias")] = values if len(t.shape) > 1 else values[0]
+    return out
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """What the next tiny model is made of."""
+    tensors: list[Tensor] = []
+    from support import tiny_models
+
+    original = tiny_models.write_gguf
+
+    def spy(path: Path, metadata: Any, made: Any, **options: Any) -> Path:
+        tensors[:] = made
+        return original(path, metadata, made, **options)
+
+    monkeypatch.setattr(tiny_models, "write_gguf", spy)
+    return tensors
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("types", "limit"), [({"*": "F32"}, 2e-3), (dict.fromkeys(MIXED_TYPES, "Q8_0"), 0.05)])
+def test_agrees_with_a_plain_dense_computation(
+    tmp_path: Path, ops: Ops, written: list[Tensor], types: dict[str, str], limit: float, tied: bool
+) -> None:
+    """F32 weights: what is left is the f16 cache, 2^-11 of a key or value. Q8_0: int8 activations, 0.5 % a linear."""
+    path = write_tiny_llama(tmp_path / "m.gguf", types=types, tied=tied, biases=True)
+    loaded = load_model(path, ops)
+    got, expected = logits_of(loaded, PROMPTS[2]), dense_logits(loaded, plain_weights(written), PROMPTS[2])
+    assert np.abs(got - expected).max() < limit * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("cuts", [(1,), (5, 6, 40), tuple(range(1, 78))])
+def test_chunks_give_the_bits_of_one_shot(tmp_path: Path, cpu_ops: Ops, cuts: tuple[int, ...]) -> None:
+    loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_ctx=128), cpu_ops)
+    got, expected = logits_of(loaded, PROMPTS[3], cuts), logits_of(loaded, PROMPTS[3])
+    assert (got.view(np.uint32) == expected.view(np.uint32)).all()
+
+
+def answers(loaded: LoadedModel, prompts: list[list[int]], **config: Any) -> list[list[int]]:
+    engine = Engine(loaded, EngineConfig(**config))
+    for i, prompt_ids in enumerate(prompts):
+        engine.add(str(i), prompt_ids, SamplingParams(temperature=1.0, seed=i, max_tokens=30, ignore_eos=True))
+    out: list[list[int]] = [[] for _ in prompts]
+    while engine.has_work:
+        for event in engine.step():
+            out[int(event.request_id)] += event.token_ids
+    engine.check_integrity()
+    return out
+
+
+def test_tokens_are_the_same_alone_and_in_any_company(tmp_path: Path, cpu_ops: Ops) -> None:
+    """Ragged n_ff, four query heads a KV head, nine tensor types in one file."""
+    loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_head_kv=2), cpu_ops)
+    together = answers(loaded, PROMPTS)
+    assert answers(loaded, PROMPTS, step_tokens=7) == together
+    assert answers(loaded, PROMPTS, max_batch=2) == together
+    assert answers(loaded, PROMPTS, kv_memory_bytes=0x60000, ctx_size=128) == together  # preemption
+    for i, prompt_ids in enumerate(PROMPTS):
+        engine = Engine(loaded, EngineConfig())
+        engine.add("0", prompt_ids, SamplingParams(temperature=1.0, seed=i, max_tokens=30, ignore_eos=True))
+        alone: list[int] = []
+        while engine.has_work:
+            for event in engine.step():
+                alone += event.token_ids
+        assert alone == together[i]
+
+
+def test_a_missing_tensor_and_a_wrong_shape_are_named(tmp_path: Path, cpu_ops: Ops, written: list[Tensor]) -> None:
+    from support.tiny_models import write_gguf
+
+    path = write_tiny_llama(tmp_path / "m.gguf")
+    from engine.loading.gguf_file import GGUFFile
+
+    with GGUFFile.open(path) as gguf:
+        metadata = dict(gguf.metadata)
+    kept = [t for t in written if t.name != "blk.1.ffn_up.weight"]
+    write_gguf(path, metadata, kept)
+    with pytest.raises(ModelFileError, match=r"'blk.1.ffn_up.weight' is missing"):
+        load_model(path, cpu_ops)
+    wrong = [t._replace(shape=(128, 512)) if t.name == "blk.0.attn_q.weight" else t for t in written]
+    wrong = [t._replace(type_name="F32", data=bytes(128 * 512 * 4)) if t.shape == (128, 512) else t for t in wrong]
+    write_gguf(path, metadata, wrong)
+    with pytest.raises(ModelFileError, match=r"'blk.0.attn_q.weight' .* shape \[128, 512\]"):
+        load_model(path, cpu_ops)
+
+
+def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path, cpu_ops: Ops) -> None:
+    path = write_tiny_llama(tmp_path / "m.gguf", metadata={"general.architecture": "mamba"})
+    with pytest.raises(ModelFileError, match="mamba.*this build knows llama"):
+        load_model(path, cpu_ops)
+
+
+@pytest.mark.parametrize("type_name", ["IQ2_KT_V1", "IQ4_KT_V1"])
+def test_3inst_files_are_read_as_such_when_told(tmp_path: Path, cpu_ops: Ops, type_name: str) -> None:
+    types = MIXED_TYPES | {"attn_q": type_name, "attn_k": type_name, "ffn_gate": type_name, "ffn_up": type_name}
+    types |= {"token_embd": "Q8_0", "attn_output": "Q8_0"}
+    path = write_tiny_llama(tmp_path / "m.gguf", types=types)
+    loaded = load_model(path, cpu_ops, kt_trellis="3inst")
+    assert any("3INST" in note for note in loaded.notes)
+    assert loaded.model.layers[0].attn_q.type.name == type_name
+    assert np.isfinite(logits_of(loaded, PROMPTS[0])).all()
