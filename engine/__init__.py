@@ -15,7 +15,7 @@ from engine.errors import (
     RequestError,
     ResourceError,
 )
-from engine.loading import LoadedModel, load_model
+from engine.loading import LoadedModel, load_model, synthetic_model
 from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "SamplingParams",
     "TokenEvent",
     "load_model",
+    "synthetic_model",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EspalierError
+from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
 
 
@@ -17,12 +18,21 @@ def open_backend(device: str, threads: int | None) -> Any:
         raise EspalierError(f"--device is {device!r}; it is one of auto, cpu, reference")
     if device == "reference":
         if threads is not None:
-            raise EspalierError("--threads has no meaning for --device reference, which is NumPy on one thread")
+            raise EspalierError(
+                "--threads has no meaning for --device reference, which is NumPy on one thread"
+            )
         return load_backend("reference")
     try:
         return load_backend("cpu", threads=threads)
     except ValueError as error:
         raise EspalierError(str(error)) from None
+
+
+def checked_trellis(text: str) -> Any:
+    """One of the choices of --kt-trellis. Raises EspalierError."""
+    if text not in TRELLIS_CHOICES:
+        raise EspalierError(f"--kt-trellis is {text!r}; it is one of {', '.join(TRELLIS_CHOICES)}")
+    return text
 
 
 def backend_line(ops: Any) -> str:

@@ -15,8 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from engine import EspalierError, LoadedModel, load_model
-from engine.loading.synthetic import synthetic_model
+from engine import EspalierError, LoadedModel, load_model, synthetic_model
 from tools.backends import backend_line, machine_line, open_backend
 from tools.model_runs import SequenceRuns
 from tools.progress import progress_bar
@@ -40,7 +39,7 @@ def run(
         raise EspalierError("bench needs -p or -n above zero and -r of at least 1")
     ops = open_backend(device, threads)
     with progress_bar("making the model" if synthetic else "loading") as report:
-        loaded = synthetic_model(*synthetic, ops, report) if synthetic else load_model(model or "", ops, progress=report)
+        loaded = _load(model, synthetic, ops, report)
     for n in (n_prompt, n_gen):
         if n > loaded.config.n_ctx_train:
             raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_train}")
@@ -48,6 +47,15 @@ def run(
     _print(loaded, results)
     if json:
         print(jsonlib.dumps({"results": results}))
+
+
+def _load(model: Path | None, synthetic: tuple[str, str] | None, ops: Any, report: Any) -> LoadedModel:
+    if synthetic is None:
+        return load_model(model or "", ops, progress=report)
+    try:
+        return synthetic_model(*synthetic, ops, report)
+    except ValueError as error:
+        raise EspalierError(f"--synthetic: {error}") from None
 
 
 def _measure(loaded: LoadedModel, kind: str, n_tokens: int, repetitions: int) -> dict[str, Any]:
@@ -87,7 +95,9 @@ def _timed(work: Callable[[], None]) -> float:
 def _print(loaded: LoadedModel, results: list[dict[str, Any]]) -> None:
     out = Console(highlight=False)
     ratio = loaded.weight_bytes / loaded.file_bytes
-    out.print(f"{loaded.name}: {loaded.weight_bytes / 2**20:.1f} MiB of weights, {ratio:.3f} of the file's bytes")
+    out.print(
+        f"{loaded.name}: {loaded.weight_bytes / 2**20:.1f} MiB of weights, {ratio:.3f} of the file's bytes"
+    )
     out.print(f"{machine_line()}; {backend_line(loaded.ops)}")
     table = Table("test", "tokens/s", "+/-")
     for result in results:

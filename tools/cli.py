@@ -32,17 +32,27 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one. [default: 8000]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or reference. [default: auto]")] = None,
-    ctx_size: Annotated[int | None, typer.Option(help="Longest request, prompt and answer, in tokens.")] = None,
+    ctx_size: Annotated[
+        int | None, typer.Option(help="Longest request, prompt and answer, in tokens.")
+    ] = None,
     max_batch: Annotated[int | None, typer.Option(help="Requests in one forward pass. [default: 64]")] = None,
     kv_type: Annotated[str, typer.Option(help="Type of cached keys and values: f16.")] = "f16",
-    kv_memory: Annotated[str | None, typer.Option(help="Memory for cached keys and values, such as 2G.")] = None,
+    kv_memory: Annotated[
+        str | None, typer.Option(help="Memory for cached keys and values, such as 2G.")
+    ] = None,
     threads: Threads = None,
-    api_key: Annotated[str | None, typer.Option(help="Ask every request but /health and /ready for it.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Ask every request but /health and /ready for it.")
+    ] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file of keys, one a line.")] = None,
     alias: Annotated[str | None, typer.Option(help="The model's id; default: the file's stem.")] = None,
-    accept_any_model: Annotated[bool | None, typer.Option("--accept-any-model", help="Answer to any model name.")] = None,
+    accept_any_model: Annotated[
+        bool | None, typer.Option("--accept-any-model", help="Answer to any model name.")
+    ] = None,
     kt_trellis: Annotated[str | None, typer.Option(help="auto, integer or 3inst. [default: auto]")] = None,
-    drain_seconds: Annotated[float | None, typer.Option(help="For running requests after SIGTERM. [default: 30]")] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="For running requests after SIGTERM. [default: 30]")
+    ] = None,
     activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
@@ -81,7 +91,9 @@ def bench(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
     synthetic: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT.", metavar="SHAPE TYPE"),
+        typer.Option(
+            help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT.", metavar="SHAPE TYPE"
+        ),
     ] = None,
     n_prompt: Annotated[int, typer.Option("-p", help="Prompt tokens; 0 leaves the test out.")] = 512,
     n_gen: Annotated[int, typer.Option("-n", help="Generated tokens; 0 leaves the test out.")] = 128,

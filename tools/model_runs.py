@@ -23,7 +23,7 @@ class SequenceRuns:
         )
 
     def run(self, token_ids: Sequence[Sequence[int]], n_cached: int, want_rows: int) -> np.ndarray:
-        """The next tokens of sequences 0, 1, ...; logits of the last want_rows of each, [n_seqs * want_rows, n_vocab].
+        """The next tokens of sequences 0, 1, ...; logits of each one's last want_rows, [rows, n_vocab].
 
         The array is the backend's; it lasts until the next run.
         """

@@ -6,18 +6,23 @@ adds one; logits at window positions ctx/2 .. ctx - 2 are scored against the nex
 
 import json as jsonlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from engine import EspalierError, LoadedModel, load_model
-from tools.backends import open_backend
+from tools.backends import checked_trellis, open_backend
 from tools.model_runs import SequenceRuns
 from tools.progress import progress_bar
-from tools.serve import _trellis
 
+Report = Callable[[int, int], None]  # windows done, windows in all
 TOKENS_AT_ONCE = 2048  # of several windows in one pass
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 class Perplexity(NamedTuple):
@@ -36,7 +41,7 @@ def run(
         raise EspalierError(f"{text}: cannot be read as UTF-8 text: {error}") from None
     ops = open_backend(device, threads)
     with progress_bar(f"loading {model.name}") as report:
-        loaded = load_model(model, ops, _trellis(kt_trellis), progress=report)
+        loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
     with progress_bar("perplexity") as report:
         result = measure(loaded, words, ctx_size, report)
     print(f"PPL = {result.ppl:.4f} +/- {result.stderr:.5f} over {result.chunks} chunks")
@@ -44,7 +49,7 @@ def run(
         print(jsonlib.dumps(result._asdict()))
 
 
-def measure(loaded: LoadedModel, text: str, ctx_size: int, report=lambda done, total: None) -> Perplexity:
+def measure(loaded: LoadedModel, text: str, ctx_size: int, report: Report = _silent) -> Perplexity:
     """Raises EspalierError for a window the model was not trained for or a text shorter than one."""
     windows = cut(loaded, text, ctx_size)
     at_once = max(TOKENS_AT_ONCE // ctx_size, 1)

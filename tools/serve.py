@@ -11,7 +11,7 @@ from rich.console import Console
 from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
 from server.main import bind, serve
 from server.settings import Settings, resolve
-from tools.backends import backend_line, open_backend
+from tools.backends import backend_line, checked_trellis, open_backend
 from tools.progress import progress_bar
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -39,7 +39,7 @@ def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
     assert settings.model is not None
     ops = open_backend(settings.device, settings.threads)
     with progress_bar(f"loading {settings.model.name}") as report:
-        loaded = load_model(settings.model, ops, _trellis(settings.kt_trellis), progress=report)
+        loaded = load_model(settings.model, ops, checked_trellis(settings.kt_trellis), progress=report)
     config = EngineConfig(
         ctx_size=settings.ctx_size,
         max_batch=settings.max_batch,
@@ -62,7 +62,10 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
     out.print(f"serving at [bold]{url}/v1[/bold]; try:")
     body = '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
-    out.print(f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'", markup=False)
+    out.print(
+        f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'",
+        markup=False,
+    )
 
 
 def parse_size(text: str) -> int:
@@ -70,7 +73,9 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise EspalierError(f"{text!r} is not a size; write something like 512M or 2G")
-    return int(float(match[1]) * 1024 ** "KMGT".find(match[2].upper()) * 1024 if match[2] else float(match[1]))
+    return int(
+        float(match[1]) * 1024 ** "KMGT".find(match[2].upper()) * 1024 if match[2] else float(match[1])
+    )
 
 
 def _keys(key: str | None, file: Path | None) -> tuple[str, ...]:
@@ -83,14 +88,6 @@ def _keys(key: str | None, file: Path | None) -> tuple[str, ...]:
         if not keys:
             raise EspalierError(f"--api-key-file {file} holds no key")
     return tuple(keys)
-
-
-def _trellis(text: str) -> Any:
-    from engine.loading.kt_trellis import TRELLIS_CHOICES
-
-    if text not in TRELLIS_CHOICES:
-        raise EspalierError(f"--kt-trellis is {text!r}; it is one of {', '.join(TRELLIS_CHOICES)}")
-    return text
 
 
 def _mib(n_bytes: int) -> str:

@@ -18,6 +18,7 @@ from engine.models import ARCHITECTURES
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from kernels.ops import Ops
+from kernels.quant_tensor import QuantType
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class LoadedModel:
     ops: Ops
     weight_bytes: int  # memory the backend holds
     file_bytes: int  # of the tensors in the file
+    type_names: tuple[str, ...] = ()  # of the matrices, most bytes first
     notes: tuple[str, ...] = ()  # one-line remarks for the person who started the server
 
 
@@ -44,13 +46,14 @@ def load_model(
         config = ModelConfig.from_metadata(gguf)
         tokenizer, template = _load_text(gguf)
         try:
-            loaded = _load_weights(gguf, config, ops, kt_trellis, progress)
+            overrides = three_inst_types(gguf, ops, kt_trellis)
+            weights = FileWeights(gguf, ops, overrides, progress)
+            model = ARCHITECTURES[config.architecture](config, weights)
         except MemoryError:
             raise ResourceError(
                 f"{gguf.path}: not enough memory for its {gguf.size / 2**30:.2f} GiB; a smaller quantization may fit"
             ) from None
         gguf.check_unchanged()
-    model, weight_bytes, notes = loaded
     return LoadedModel(
         path=gguf.path,
         name=gguf.path.stem,
@@ -59,9 +62,10 @@ def load_model(
         tokenizer=tokenizer,
         chat_template=template,
         ops=ops,
-        weight_bytes=weight_bytes,
+        weight_bytes=weights.bytes_held,
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
-        notes=notes,
+        type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
+        notes=_notes(config, weights, overrides, kt_trellis),
     )
 
 
@@ -73,13 +77,9 @@ def _load_text(gguf: GGUFFile) -> tuple[Tokenizer, ChatTemplate]:
         raise ModelFileError(f"{gguf.path}: {error}") from error
 
 
-def _load_weights(
-    gguf: GGUFFile, config: ModelConfig, ops: Ops, kt_trellis: Trellis, progress: Progress | None
-) -> tuple[Any, int, tuple[str, ...]]:
-    """(model, bytes of memory, notes)"""
-    overrides = three_inst_types(gguf, ops, kt_trellis)
-    weights = FileWeights(gguf, ops, overrides, progress)
-    model = ARCHITECTURES[config.architecture](config, weights)
+def _notes(
+    config: ModelConfig, weights: FileWeights, overrides: dict[int, QuantType], kt_trellis: Trellis
+) -> tuple[str, ...]:
     notes = []
     if overrides:
         names = ", ".join(sorted(t.name.removesuffix("_V1") for t in overrides.values()))
@@ -94,7 +94,7 @@ def _load_weights(
         notes.append(
             f"{len(unused)} tensors are no part of {config.architecture}: {', '.join(unused[:3])}{more}"
         )
-    return model, weights.bytes_held, tuple(notes)
+    return tuple(notes)
 
 
 def synthetic_model(

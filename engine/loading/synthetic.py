@@ -5,11 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.loading.model_config import ModelConfig, RopeConfig
-from engine.loading.random_rows import random_rows
 from engine.loading.weights import Progress
 from engine.models.weight_source import LINEAR
 from kernels.ops import Array, Ops
 from kernels.quant_tensor import TYPES, QuantTensor
+from kernels.random_weights import random_weight
+
+MAX_FRESH_ROWS = 256  # a larger matrix repeats them: making gigabytes of random numbers would take minutes
 
 
 class SyntheticShape(NamedTuple):
@@ -61,7 +63,9 @@ class RandomWeights:
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
         type_name = self._vocab_type if name in _VOCAB_MATRICES else self._type_name
-        data = random_rows(type_name, n_out, n_in, self._rng, std=n_in**-0.5)
+        n_fresh = min(n_out, MAX_FRESH_ROWS)
+        fresh = random_weight(type_name, n_fresh, n_in, self._rng, deviation=n_in**-0.5).reshape(n_fresh, -1)
+        data = np.resize(fresh, (n_out, fresh.shape[1])).reshape(-1)
         weight = self._ops.load_quant(type_name, (n_out, n_in), data, uses)
         self.bytes_held += weight.nbytes
         self.file_bytes += data.nbytes

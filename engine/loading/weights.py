@@ -29,6 +29,7 @@ class FileWeights:
         progress: Progress | None = None,
     ) -> None:
         self.bytes_held = 0  # memory the backend holds for what was loaded so far
+        self.type_bytes: dict[str, int] = {}  # of the matrices, by type, as the file holds them
         self._gguf = gguf
         self._ops = ops
         self._type_overrides = type_overrides
@@ -48,6 +49,7 @@ class FileWeights:
             weight = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
         except ValueError as error:
             raise self._error(tensor, f"cannot be loaded as {quant_type.name}: {error}") from error
+        self.type_bytes[quant_type.name] = self.type_bytes.get(quant_type.name, 0) + data.nbytes
         self._done(tensor, weight.nbytes)
         return weight
 

@@ -166,7 +166,7 @@ def integer_trellis(start: np.ndarray, n: int) -> np.ndarray:
     for _ in range(n):
         x = x * np.uint64(number("kTrellisMultiplier")) & np.uint64(0xFFFFFFFF)
         s = x & np.uint64(number("kTrellisMask"))
-        total = sum((s >> np.uint64(8 * i)) & np.uint64(255) for i in range(4))
+        total = np.sum([s >> np.uint64(8 * i) & np.uint64(255) for i in range(4)], axis=0)
         out.append(total.astype(np.int32) - int(number("kTrellisCentre")))
     return np.stack(out, axis=-1)
 
@@ -179,7 +179,7 @@ def three_inst(start: np.ndarray, n: int) -> np.ndarray:
         x &= np.uint64(0xFFFFFFFF)
         s = (x & np.uint64(number("kThreeInstKeep"))) ^ np.uint64(number("kThreeInstFlip"))
         halves = [(s >> np.uint64(16 * i) & np.uint64(0xFFFF)).astype(np.uint16) for i in range(2)]
-        total = sum(half.view(np.float16).astype(np.float64) for half in halves)
+        total = np.sum([half.view(np.float16).astype(np.float64) for half in halves], axis=0)
         out.append((total * 8192).astype(np.int32))
     return np.stack(out, axis=-1)
 
@@ -296,7 +296,9 @@ def _q4_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
 
 
 def _q5_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
-    return _with_min(blocks, _nibbles_by(_bytes(blocks, 48, 128), 32) | _bit_plane(_bytes(blocks, 16, 32)) << 4)
+    return _with_min(
+        blocks, _nibbles_by(_bytes(blocks, 48, 128), 32) | _bit_plane(_bytes(blocks, 16, 32)) << 4
+    )
 
 
 def _q6_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:

@@ -34,7 +34,9 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     dx = (amax / np.float32(127)).astype(np.float32)
     used = finite & (dx >= SMALLEST_NORMAL)
     safe = np.where(used, dx, np.float32(1))[:, :, None]
-    q = np.where(used[:, :, None], np.rint(np.where(finite[:, :, None], blocks, 0) / safe), 0).astype(np.int32)
+    q = np.where(used[:, :, None], np.rint(np.where(finite[:, :, None], blocks, 0) / safe), 0).astype(
+        np.int32
+    )
     return q, np.where(used, dx, np.where(finite, np.float32(0), np.float32(np.nan)))
 
 
@@ -60,14 +62,14 @@ def _one_token(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
         acc[p] = fma32(dots[:, b].astype(np.float32), dx[b] * s, acc[p])
         if w.min is not None and w.dmin is not None:
             acc[p] = fma32((w.min[:, b] * sums[b]).astype(np.float32), dx[b] * -w.dmin[:, b], acc[p])
-        mean_acc[p] = fma32(np.float32(sums[b : b + 1]), dx[b : b + 1], mean_acc[p : p + 1])[0]
+        mean_acc[p] = fma32(sums[b : b + 1].astype(np.float32), dx[b : b + 1], mean_acc[p : p + 1])[0]
     tree = (acc[0] + acc[1]) + (acc[2] + acc[3])
     if w.row_d is None:
         return tree
     y = w.row_d * np.float32(w.gain) * np.float32(w.step) * tree
     if w.mean is None:
         return y
-    mean_tree = (mean_acc[0] + mean_acc[1]) + (mean_acc[2] + mean_acc[3])
+    mean_tree = (mean_acc[:1] + mean_acc[1:2]) + (mean_acc[2:3] + mean_acc[3:])
     return fma32(w.mean, np.broadcast_to(mean_tree, w.mean.shape), y)
 
 

@@ -88,7 +88,11 @@ class ReferenceOps:
     def rope(self, x: np.ndarray, angles: np.ndarray, interleaved: bool) -> np.ndarray:
         half = angles.shape[1]
         cos, sin = angles[:, None, :, 0], angles[:, None, :, 1]
-        pairs = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if interleaved else (slice(half), slice(half, 2 * half))
+        pairs = (
+            (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+            if interleaved
+            else (slice(half), slice(half, 2 * half))
+        )
         low, high = x[..., pairs[0]], x[..., pairs[1]]
         out = x.copy()
         out[..., pairs[0]], out[..., pairs[1]] = low * cos - high * sin, high * cos + low * sin
@@ -99,9 +103,7 @@ class ReferenceOps:
         cache.k[block, offset] = k
         cache.v[block, offset] = v
 
-    def attention(
-        self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float
-    ) -> np.ndarray:
+    def attention(self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = np.empty_like(q)
         for i, context_len in enumerate(batch.context_lens):
             start, end = batch.query_start[i], batch.query_start[i + 1]
@@ -124,16 +126,17 @@ def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.nda
     group = q.shape[0] // k.shape[1]
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = np.einsum("hd,khd->hk", q, k) * np.float32(scale)
-    top, total, merged = None, None, None
-    for first in range(0, len(k), KV_SPLIT):
-        part = scores[:, first : first + KV_SPLIT]
-        m = part.max(axis=1)
-        p = np.exp(part - m[:, None])
-        weight, o = p.sum(axis=1), np.einsum("hk,khd->hd", p, v[first : first + KV_SPLIT])
-        if top is None:
-            top, total, merged = m, weight, o
-            continue
+    top, total, merged = _split(scores[:, :KV_SPLIT], v[:KV_SPLIT])
+    for first in range(KV_SPLIT, len(k), KV_SPLIT):
+        m, weight, o = _split(scores[:, first : first + KV_SPLIT], v[first : first + KV_SPLIT])
         both = np.maximum(top, m)
         old, new = np.exp(top - both), np.exp(m - both)
         top, total, merged = both, total * old + weight * new, merged * old[:, None] + o * new[:, None]
     return merged / total[:, None]
+
+
+def _split(scores: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Largest score, sum of exp(score - largest) and the values weighed by it: [n_head] twice, [n_head, head_dim]."""
+    m = scores.max(axis=1)
+    p = np.exp(scores - m[:, None])
+    return m, p.sum(axis=1), np.einsum("hk,khd->hd", p, v)

@@ -5,13 +5,13 @@ import re
 import threading
 
 import pytest
-from support.chat_templates import CHATML, CONTROL_TEXTS, LLAMA_2, LLAMA_3, MISTRAL, ZEPHYR
-from support.vocabularies import CONTROL, pieces_with, shared_metadata, spm_metadata
 
 from engine.errors import ModelFileError, RequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.messages import normalize_messages
 from engine.text.tokenizer import load_tokenizer
+from support.chat_templates import CHATML, CONTROL_TEXTS, LLAMA_2, LLAMA_3, MISTRAL, ZEPHYR
+from support.vocabularies import CONTROL, pieces_with, shared_metadata, spm_metadata
 
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with(*((text, 0.0, CONTROL) for text in CONTROL_TEXTS))))
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -4,11 +4,11 @@ import time
 import tracemalloc
 
 import pytest
-from support.vocabularies import pieces_with, spm_metadata
 
 from engine.errors import ModelFileError, RequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import load_tokenizer
+from support.vocabularies import pieces_with, spm_metadata
 
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with()))
 MESSAGES = [{"role": "user", "content": "hi"}]

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from support.chat_templates import ALL, CHATML, CONTROL_TEXTS, THINKING
-from support.vocabularies import CONTROL, NORMAL, pieces_with, spm_metadata
 
 from engine.errors import RequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.guard import unused_mark
 from engine.text.tokenizer import load_tokenizer
+from support.chat_templates import ALL, CHATML, CONTROL_TEXTS, THINKING
+from support.vocabularies import CONTROL, NORMAL, pieces_with, spm_metadata
 
 MORE = [(text, 0.0, CONTROL) for text in [*CONTROL_TEXTS, "<｜end▁of▁text｜>", "<a><", "!"]]
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with(*MORE)))

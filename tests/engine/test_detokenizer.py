@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.vocabularies import pieces_with, spm_metadata
 
 from engine.text.detokenizer import Detokenizer
 from engine.text.tokenizer import load_tokenizer
+from support.vocabularies import pieces_with, spm_metadata
 
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with()))
 FIRST_BYTE = 3

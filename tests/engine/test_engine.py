@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from support.fake_model import EOS_ID, N_VOCAB, FakeModel, fake_loaded, solo_answer
 
 from engine import (
     ContextLengthError,
@@ -14,6 +13,7 @@ from engine import (
     SamplingParams,
     TokenEvent,
 )
+from support.fake_model import EOS_ID, N_VOCAB, FakeModel, fake_loaded, solo_answer
 
 CTX_SIZE = 64
 BLOCK_SIZE = 4

@@ -17,11 +17,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.fake_model import N_VOCAB, FakeModel, fake_loaded, solo_answer
 
 from engine.engine import Engine
 from engine.errors import QueueFullError
 from engine.types import EngineConfig, SamplingParams
+from support.fake_model import N_VOCAB, FakeModel, fake_loaded, solo_answer
 
 CTX_SIZE = 40
 

@@ -26,7 +26,9 @@ def load(shared: Path, name: str, ops: Ops) -> LoadedModel:
     return load_model(shared / "models" / f"stories-wide256-{name}.gguf", ops)
 
 
-def answers(loaded: Any, requests: dict[str, tuple[list[int], SamplingParams]], **config: Any) -> dict[str, list[int]]:
+def answers(
+    loaded: Any, requests: dict[str, tuple[list[int], SamplingParams]], **config: Any
+) -> dict[str, list[int]]:
     engine = Engine(loaded, EngineConfig(**config))
     for name, (prompt_ids, params) in requests.items():
         engine.add(name, prompt_ids, params)
@@ -53,13 +55,17 @@ def greedy_with_logits(loaded: LoadedModel, prompt_ids: list[int]) -> tuple[list
     return answers(spied, {"r": (prompt_ids, params)}, max_batch=1)["r"], rows
 
 
-def ids_that_spell(loaded: LoadedModel, prompt_ids: list[int], text: str, token_ids: list[int]) -> Iterator[int]:
+def ids_that_spell(
+    loaded: LoadedModel, prompt_ids: list[int], text: str, token_ids: list[int]
+) -> Iterator[int]:
     """Ids that, put in place of the last of token_ids, go on along the text."""
     tokenizer = loaded.tokenizer
     start = len(tokenizer.decode(prompt_ids))
     for token_id in range(tokenizer.n_vocab):
         spelled = tokenizer.decode([*prompt_ids, *token_ids[:-1], token_id])[start:]
-        if text.startswith(spelled) and len(spelled) > len(tokenizer.decode([*prompt_ids, *token_ids[:-1]])[start:]):
+        if text.startswith(spelled) and len(spelled) > len(
+            tokenizer.decode([*prompt_ids, *token_ids[:-1]])[start:]
+        ):
             yield token_id
 
 

@@ -1,11 +1,11 @@
 """The KV pool: as large as is useful, a quarter of free memory at most, one whole request at least."""
 
 import pytest
-from support.fake_model import FakeOps
 
 from engine.errors import ResourceError
 from engine.kv_cache import KVShape, available_memory, format_bytes, new_kv_cache, plan_n_blocks
 from engine.types import EngineConfig
+from support.fake_model import FakeOps
 
 BLOCK = 1000  # bytes
 LOTS = 10**12

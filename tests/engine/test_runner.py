@@ -1,13 +1,13 @@
 """One step: which rows are asked for, which are sampled, and what crosses to the host."""
 
 import numpy as np
-from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
 
 from engine.kv_cache import KVCache
 from engine.request import Request
 from engine.runner import Runner
 from engine.scheduler import ScheduledChunk
 from engine.types import SamplingParams
+from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
 
 BLOCK_SIZE = 4
 

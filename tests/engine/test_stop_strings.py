@@ -5,12 +5,12 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.vocabularies import pieces_with, spm_metadata
 
 from engine.errors import RequestError
 from engine.text.stop_strings import StopStrings
 from engine.text.stream import TextDelta, TextStream
 from engine.text.tokenizer import load_tokenizer
+from support.vocabularies import pieces_with, spm_metadata
 
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with()))
 few_letters = st.text("ab\n", max_size=30)  # so that stops overlap and nearly match all the time

@@ -8,6 +8,9 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+
+from engine.errors import RequestError
+from engine.text.tokenizer import load_tokenizer
 from support.vocabularies import (
     CONTROL,
     NORMAL,
@@ -18,9 +21,6 @@ from support.vocabularies import (
     shared_metadata,
     spm_metadata,
 )
-
-from engine.errors import RequestError
-from engine.text.tokenizer import load_tokenizer
 
 REAL = ("vocab/ggml-vocab-llama-spm.gguf", "vocab/ggml-vocab-phi-3.gguf", "models/stories-wide256-F16.gguf")
 SMALL = load_tokenizer(spm_metadata(pieces_with()))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support.vocabularies import BYTE, CONTROL, NORMAL, pieces_with, spm_metadata
 
 from engine.errors import ModelFileError
 from engine.text.tokenizer import load_tokenizer
+from support.vocabularies import BYTE, CONTROL, NORMAL, pieces_with, spm_metadata
 
 N = len(pieces_with())
 

@@ -1,6 +1,7 @@
 """Attention over the paged cache: right, and the same bits however a sequence is cut, batched or placed."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ class Sequence:
         return (np.array(self.blocks)[positions // BLOCK] * BLOCK + positions % BLOCK).astype(np.int32)
 
 
-def sequence(n: int, n_head: int, n_head_kv: int, head_dim: int, blocks: list[int], seed: int = 0) -> Sequence:
+def sequence(
+    n: int, n_head: int, n_head_kv: int, head_dim: int, blocks: list[int], seed: int = 0
+) -> Sequence:
     rng = np.random.default_rng([seed, n, n_head, head_dim])
     make = lambda heads: rng.standard_normal((n, heads, head_dim)).astype(np.float32)  # noqa: E731
     return Sequence(make(n_head) * 2, make(n_head_kv), make(n_head_kv), blocks)
@@ -54,7 +57,7 @@ def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list
     starts = np.cumsum([0, *lengths]).astype(np.int32)
     batch = AttentionBatch(starts, np.array([b for _, _, b in parts], np.int32), table)
     out = ops.to_host(ops.attention(join("q"), cache, batch, parts[0][0].q.shape[2] ** -0.5)).copy()
-    return [out[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [out[a:b] for a, b in pairwise(starts)]
 
 
 def whole(ops: Ops, s: Sequence, n_blocks: int = 40) -> np.ndarray:
@@ -145,7 +148,7 @@ def test_passes_that_do_not_fit_the_cache_are_refused(cpu_ops: CpuOps) -> None:
         "query_start": [0, 39],
     }
     for name, value in wrong.items():
-        with pytest.raises(ValueError, match="attention|block"):
+        with pytest.raises(ValueError, match=r"attention|block"):
             cpu_ops.attention(s.q, cache, good._replace(**{name: np.array(value, np.int32)}), 1.0)
     with pytest.raises(ValueError, match="block -1"):
         cpu_ops.attention(s.q, cache, good._replace(block_table=np.array([[0, -1]], np.int32)), 1.0)

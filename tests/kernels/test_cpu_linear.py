@@ -1,4 +1,4 @@
-"""Every fast linear kernel gives the bits of `linear_int8`: any type, ISA tier, batch size, shape and thread count."""
+"""Every fast linear kernel gives the bits of `linear_int8`: any type, tier, batch size, shape and thread count."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,9 @@ def test_equals_linear_int8_bit_for_bit(tier_ops: CpuOps, type_name: str) -> Non
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 7, 8, 9, 15])
 @pytest.mark.parametrize("type_name", ["Q8_0", "Q6_0"])
-def test_any_number_of_32_blocks_keeps_the_chain_order(tier_ops: CpuOps, type_name: str, n_blocks: int) -> None:
+def test_any_number_of_32_blocks_keeps_the_chain_order(
+    tier_ops: CpuOps, type_name: str, n_blocks: int
+) -> None:
     rng = np.random.default_rng(n_blocks)
     data = random_weight(type_name, 18, 32 * n_blocks, rng)
     weight = tier_ops.load_quant(type_name, (18, 32 * n_blocks), data, LINEAR)

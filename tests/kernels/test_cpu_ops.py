@@ -28,12 +28,17 @@ def ints(*values: int) -> np.ndarray:
 
 #: name -> the op on whatever Ops it is given. Widths that are no multiple of 16 lanes, sizes past one chunk.
 CASES: dict[str, Callable[[Any], np.ndarray]] = {
-    **{f"rms_norm {n}": lambda ops, n=n: ops.rms_norm(normal(5, n), normal(n), 1e-5) for n in (1, 15, 64, 300, 5000)},
+    **{
+        f"rms_norm {n}": lambda ops, n=n: ops.rms_norm(normal(5, n), normal(n), 1e-5)
+        for n in (1, 15, 64, 300, 5000)
+    },
     **{f"silu_mul {n}": lambda ops, n=n: ops.silu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
     "add": lambda ops: ops.add(normal(7, 4001), normal(7, 4001)),
     "add_bias": lambda ops: ops.add_bias(normal(7, 4001), normal(4001)),
     "take_rows": lambda ops: ops.take_rows(normal(9, 33), ints(8, 0, 0, 3)),
-    "rope_angles": lambda ops: ops.rope_angles(ints(0, 1, 5, 100_000), np.float32(10000.0) ** -normal(24), 1.2),
+    "rope_angles": lambda ops: ops.rope_angles(
+        ints(0, 1, 5, 100_000), np.float32(10000.0) ** -normal(24), 1.2
+    ),
     "rope pairs": lambda ops: ops.rope(normal(4, 3, 20), angles(ops, 10), interleaved=True),
     "rope halves": lambda ops: ops.rope(normal(4, 3, 20), angles(ops, 10), interleaved=False),
     "rope part": lambda ops: ops.rope(normal(4, 3, 20), angles(ops, 4), interleaved=False),

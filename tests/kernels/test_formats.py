@@ -22,7 +22,9 @@ MAINLINE = ["F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ3_S"]
 N_OUT, N_IN = 5, 768
 
 
-def compiled(ops: Ops, type_name: str, data: np.ndarray, n_out: int, n_in: int, uses: frozenset[str]) -> np.ndarray:
+def compiled(
+    ops: Ops, type_name: str, data: np.ndarray, n_out: int, n_in: int, uses: frozenset[str]
+) -> np.ndarray:
     """Rows as the compiled headers decode them: from file bytes, or out of a tile where a linear reads it too."""
     table = ops.load_quant(type_name, (n_out, n_in), data, uses)
     ops.begin_step()

@@ -15,7 +15,9 @@ from kernels.reference.linear import linear_exact, linear_int8, quantize_activat
 def libm_fmaf(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     fmaf = ctypes.CDLL(ctypes.util.find_library("m")).fmaf
     fmaf.argtypes, fmaf.restype = [ctypes.c_float] * 3, ctypes.c_float
-    return np.array([fmaf(x, y, z) for x, y, z in zip(a.tolist(), b.tolist(), c.tolist(), strict=True)], np.float32)
+    return np.array(
+        [fmaf(x, y, z) for x, y, z in zip(a.tolist(), b.tolist(), c.tolist(), strict=True)], np.float32
+    )
 
 
 def test_fma32_rounds_once_as_the_c_library_does() -> None:

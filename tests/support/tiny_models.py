@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kernels.random_weights import random_weight
 from support.gguf_writer import Tensor, write_gguf
 from support.vocabularies import pieces_with, spm_metadata
-
-from engine.loading.random_rows import random_rows
 
 #: Types whose blocks take rows of any multiple of 256; ffn_down keeps to 32, so that n_ff may be ragged.
 MIXED_TYPES = {
@@ -79,7 +79,7 @@ def random_tensor(name: str, shape: tuple[int, ...], type_name: str, rng: np.ran
     if len(shape) == 1:
         return Tensor(name, "F32", shape, rng.uniform(0.5, 1.5, shape).astype("<f4").tobytes())
     return Tensor(
-        name, type_name, shape, random_rows(type_name, shape[1], shape[0], rng, shape[0] ** -0.5).tobytes()
+        name, type_name, shape, random_weight(type_name, shape[1], shape[0], rng, shape[0] ** -0.5).tobytes()
     )
 
 
@@ -94,6 +94,7 @@ def write_tiny_llama(
     n_ff: int = 800,
     n_ctx: int = 512,
     tied: bool = False,
+    biases: bool = False,
     types: Mapping[str, str] = MIXED_TYPES,
     default_type: str = "F32",
     chat_template: bool = True,
@@ -114,4 +115,6 @@ def write_tiny_llama(
     for name, shape in tiny_shapes(**size, n_vocab=n_vocab, tied=tied).items():
         matching = (type_name for pattern, type_name in types.items() if fnmatch.fnmatchcase(name, pattern))
         tensors.append(random_tensor(name, shape, next(matching, default_type), rng))
+        if biases and name.split(".")[2:3] in (["attn_q"], ["attn_k"], ["attn_v"]):
+            tensors.append(random_tensor(name.replace("weight", "bias"), shape[1:], "F32", rng))
     return write_gguf(path, keys, [*tensors, *extra_tensors])

@@ -1,0 +1,145 @@
+"""The command line as a person meets it: one line for a mistake, exit status 2, help that explains itself."""
+
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engine.errors import EspalierError
+from support.tiny_models import write_tiny_llama
+from tools.refusals import LATER_COMMANDS, LATER_FLAGS
+from tools.serve import parse_size
+
+
+def espalier(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from tools.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("espalier: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("serve",), ("perplexity",), ("bench",), ("inspect",)])
+def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
+    done = espalier(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def bad_file(folder: Path, kind: str) -> Path:
+    path = folder / "model.gguf"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a", "b")
+    elif kind == "truncated":
+        whole = write_tiny_llama(path).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "directory":
+        path.mkdir()
+    elif kind != "missing":
+        path.write_bytes({"empty": b"", "text": b"hello, I am no model\n" * 9}[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "empty", "text", "zip", "truncated"])
+@pytest.mark.parametrize("command", ["serve", "inspect"])
+def test_a_model_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, kind: str) -> None:
+    options = ("--port", "0") if command == "serve" else ()
+    assert_refused(espalier(command, bad_file(tmp_path, kind), *options), "model.gguf")
+
+
+@pytest.mark.parametrize("command", LATER_COMMANDS)
+def test_commands_of_later_versions_are_refused_in_words(command: str) -> None:
+    assert_refused(espalier(command, "x"), command, "not in this build")
+
+
+@pytest.mark.parametrize("flag", LATER_FLAGS)
+def test_flags_of_later_versions_are_refused_in_words(flag: str) -> None:
+    assert_refused(espalier("serve", "m.gguf", flag, "x"), flag, "not in this build")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("serve",), "MODEL"),
+        (("serve", "m.gguf", "--port", "0", "--device", "cuda"), "cuda"),
+        (("serve", "m.gguf", "--port", "0", "--device", "tpu"), "tpu"),
+        (("serve", "m.gguf", "--kv-type", "q8_0"), "q8_0"),
+        (("serve", "m.gguf", "--activations", "2"), "activations"),
+        (("serve", "m.gguf", "--kv-memory", "much"), "much"),
+        (("serve", "m.gguf", "--port", "70000"), "70000"),
+        (("serve", "m.gguf", "--port", "0", "--threads", "0"), "threads"),
+        (("bench",), "--synthetic"),
+        (("bench", "--synthetic", "llama-9b", "IQ2_KT"), "llama-0.85b"),
+        (("bench", "--synthetic", "llama-0.85b", "IQ9_KT"), "IQ2_KT"),
+    ],
+)
+def test_choices_that_cannot_be_are_one_line(arguments: tuple[str, ...], word: str) -> None:
+    assert_refused(espalier(*arguments), word)
+
+
+def test_an_unknown_option_is_status_2() -> None:
+    done = espalier("serve", "m.gguf", "--wings", "2")
+    assert done.returncode == 2
+    assert "--wings" in done.stderr
+
+
+def test_an_occupied_port_is_told_before_the_model_is_read() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_refused(espalier("serve", "no-such.gguf", "--port", port), str(port), "choose another")
+
+
+def test_too_little_kv_memory_says_what_would_work(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "m.gguf")
+    assert_refused(espalier("serve", path, "--port", "0", "--kv-memory", "10K"), "--kv-memory")
+
+
+def test_a_context_longer_than_the_trained_one_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "m.gguf", n_ctx=128)
+    assert_refused(espalier("serve", path, "--port", "0", "--ctx-size", "129"), "128")
+
+
+def test_inspect_shows_tensors_types_and_memory(tmp_path: Path) -> None:
+    done = espalier("inspect", write_tiny_llama(tmp_path / "m.gguf"), "--ctx-size", "256")
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "blk.1.ffn_down.weight",
+        "IQ2_KT",
+        "bits/weight",
+        "llama.block_count",
+        "MiB of KV cache",
+        "256",
+    ):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        ("1000", 1000),
+        ("2K", 2048),
+        ("1.5g", 3 << 29),
+        ("512MiB", 512 << 20),
+        ("3 GB", 3 << 30),
+        ("1T", 1 << 40),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, n_bytes: int) -> None:
+    assert parse_size(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1", "1X", "nan", "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(EspalierError, match="size"):
+        parse_size(text)

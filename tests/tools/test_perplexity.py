@@ -1,0 +1,68 @@
+"""Perplexity by the peer's definition, and its figures on the shared models."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import EspalierError
+from engine.loading import load_model
+from kernels.ops import Ops
+from kernels.quant_tensor import TYPES
+from support.tiny_models import write_tiny_llama
+from tools.perplexity import cut, measure, negative_log_likelihoods, summarize
+
+#: Those whose types this build reads.
+FILES = ["F16", "Q8_0-pure", "Q6_0-pure", "Q4_K-pure", "Q6_K-pure", "IQ2_K-pure", "IQ3_K-pure", "IQ4_K-pure",
+         "IQ4_KS-pure", "IQ1_KT", "IQ1_KT-pure", "IQ2_KT", "IQ2_KT-pure", "IQ3_KT", "IQ3_KT-pure", "IQ4_KT",
+         "IQ4_KT-pure"]  # fmt: skip
+
+
+def check_against_reference(shared: Path, ops: Ops, name: str) -> None:
+    """0.25 % for F16 and KT: both sides compute with 8-bit activations. 1 % for the others, whose one-token
+    products the peer rounds more coarsely."""
+    file = f"stories-wide256-{name}.gguf"
+    expected, _ = json.loads((shared / "models" / "reference.json").read_text())[file][
+        "ppl_ctx256_stories_eval"
+    ]
+    loaded = load_model(shared / "models" / file, ops)
+    got = measure(loaded, (shared / "text" / "stories_eval.txt").read_text(), 256)
+    assert abs(got.ppl / expected - 1) < (0.0025 if "KT" in name or name == "F16" else 0.01), (got, expected)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_perplexities_are_the_peers(shared: Path, cpu_ops: Ops, name: str) -> None:
+    check_against_reference(shared, cpu_ops, name)
+
+
+def test_losses_are_log_softmax() -> None:
+    logits = np.array([[1.0, 2.0, 3.0], [1000.0, 0.0, 0.0]], np.float32)
+    losses = negative_log_likelihoods(logits, np.array([0, 1]))
+    exact = [math.log(math.e + math.e**2 + math.e**3) - 1, 1000.0]
+    np.testing.assert_allclose(losses, exact, rtol=1e-12)
+
+
+def test_the_standard_error_is_the_mean_losses_carried_over() -> None:
+    losses = np.array([1.0, 2.0, 3.0, 4.0])
+    result = summarize(losses, 2)
+    assert result.ppl == pytest.approx(math.exp(2.5))
+    assert result.stderr == pytest.approx(math.exp(2.5) * math.sqrt(1.25 / 3))
+    assert result.tokens == 4
+
+
+def test_windows_are_whole_and_begin_with_bos(tmp_path: Path, cpu_ops: Ops) -> None:
+    loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_ctx=64), cpu_ops)
+    windows = cut(loaded, "the inn " * 100, 32)
+    assert windows.shape[1] == 32
+    assert (windows[:, 0] == loaded.tokenizer.bos_id).all()  # type: ignore[union-attr]
+    for ctx_size in (3, 65):
+        with pytest.raises(EspalierError, match="trained length"):
+            cut(loaded, "the inn " * 100, ctx_size)
+    with pytest.raises(EspalierError, match="one window needs"):
+        cut(loaded, "the", 32)
+
+
+def test_every_type_of_the_shared_files_is_in_the_table() -> None:
+    assert {name.removesuffix("-pure") for name in FILES} <= TYPES.keys()
