@@ -62,18 +62,8 @@ class Engine:
         if min(prompt_ids) < 0 or max(prompt_ids) >= self.n_vocab:
             raise RequestError(f"the prompt has a token id outside 0 to {self.n_vocab - 1}", param="prompt")
         n_prompt, max_tokens = len(prompt_ids), params.max_tokens
-        if n_prompt >= self.ctx_size:
-            raise ContextLengthError(
-                f"prompt of {n_prompt} tokens leaves no room for an answer in the context of "
-                f"{self.ctx_size} tokens",
-                param="prompt",
-            )
-        if max_tokens is not None and n_prompt + max_tokens > self.ctx_size:
-            raise ContextLengthError(
-                f"prompt of {n_prompt} tokens + max_tokens {max_tokens} exceeds the context of "
-                f"{self.ctx_size} tokens",
-                param="max_tokens",
-            )
+        if n_prompt >= self.ctx_size or n_prompt + (max_tokens or 1) > self.ctx_size:
+            raise ContextLengthError(n_prompt, self.ctx_size, max_tokens)
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Queue a request. Raises as `validate`, QueueFullError, and ValueError for an id in use."""

@@ -62,6 +62,7 @@ class Answer:
         seconds: float = 3600.0,
     ) -> "Answer":
         """Admit the request. Raises RequestError or ApiError before a byte has been sent."""
+        assert thread.engine.tokenizer is not None, "a served model has a vocabulary"
         text = TextStream(thread.engine.tokenizer, stops)
         stream = await thread.submit(uuid.uuid4().hex, prompt_ids, params)
         answer = cls(thread, stream, text, index, asyncio.get_running_loop().time() + seconds)

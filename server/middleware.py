@@ -4,6 +4,7 @@ Not starlette's BaseHTTPMiddleware, which stands between a stream and its client
 """
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import re
@@ -18,6 +19,8 @@ from server.settings import Settings
 
 logger = logging.getLogger("espalier.access")
 
+DISCARD_SECONDS = 5.0  # for the rest of a body that is refused, and how many times
+DISCARD_BODIES = 4  # the largest allowed body of it is taken
 OPEN_PATHS = frozenset({"/health", "/ready"})
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -49,7 +52,7 @@ class Gate:
             return
         given = _bearer(scope["headers"])
         # Every key is compared, so the time says neither which one nor how much of it was right.
-        if not any([hmac.compare_digest(given, key) for key in self._keys]):
+        if not sum(hmac.compare_digest(given, key) for key in self._keys):
             raise ApiError(
                 401,
                 "missing or wrong API key; send it as 'Authorization: Bearer KEY'",
@@ -106,6 +109,7 @@ class _Exchange:
     async def refuse(self, error: ApiError) -> None:
         if self._status:  # the answer has begun; all that is left is to end it
             return
+        await self._discard_rest()
         body = error.body()
         headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
         if not self._whole:
@@ -113,6 +117,15 @@ class _Exchange:
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
         await self._send({"type": "http.response.body", "body": body})
+
+    async def _discard_rest(self) -> None:
+        """Take what the client is still sending, within bounds: closing on it now would lose it our answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._settings.receive_seconds, DISCARD_SECONDS)):
+                while not self._whole and self._received < DISCARD_BODIES * self._settings.max_body_bytes:
+                    message = await self._receive()
+                    self._received += len(message.get("body", b""))
+                    self._whole = message["type"] != "http.request" or not message.get("more_body", False)
 
     def log(self) -> None:
         took_ms = (time.monotonic() - self._started) * 1e3

@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from engine import SamplingParams
+from engine import ContextLengthError, SamplingParams
 from server.engine_thread import EngineThread
 from server.errors import ApiError, overloaded
 from server.generation import Answer, Piece, interleaved
@@ -26,6 +26,10 @@ class Service:
         self.thread = thread
         self.settings = settings
         self.engine = thread.engine
+        assert self.engine.tokenizer is not None, "a served model has a vocabulary"
+        assert self.engine.chat_template is not None, "a served model has a template, if only the default"
+        self.tokenizer = self.engine.tokenizer
+        self.chat_template = self.engine.chat_template
         self.model_id = settings.alias or self.engine.name
         self.created = int(time.time())
         self.draining = False
@@ -63,14 +67,16 @@ class Service:
         }
 
     async def encode_text(self, text: str) -> list[int]:
-        tokenizer = self.engine.tokenizer
-        least = tokenizer.least_tokens(text)
+        least = self.tokenizer.least_tokens(text)
         if least >= self.engine.ctx_size:
-            raise context_exceeded(least, self.engine.ctx_size)
-        return await asyncio.to_thread(tokenizer.encode, text, add_special=True, parse_special=False)
+            raise ContextLengthError(least, self.engine.ctx_size)
+        return await asyncio.to_thread(self.tokenizer.encode, text, add_special=True, parse_special=False)
 
     async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
-        return await asyncio.to_thread(self.engine.chat_template.encode, messages)
+        least = sum(self.tokenizer.least_tokens(text) for text in _texts(messages))
+        if least >= self.engine.ctx_size:
+            raise ContextLengthError(least, self.engine.ctx_size)
+        return await asyncio.to_thread(self.chat_template.encode, messages)
 
     async def begin(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, stops: Sequence[str]
@@ -92,16 +98,9 @@ class Service:
         return answers
 
 
-def context_exceeded(n_prompt: int, ctx_size: int) -> ApiError:
-    """The words are the ones that clients of other servers search for."""
-    return ApiError(
-        400,
-        f"This model's maximum context length is {ctx_size} tokens. However, you requested at least "
-        f"{n_prompt} tokens in the prompt, which exceeds the available context size.",
-        param="prompt",
-        code="context_length_exceeded",
-        extra={"n_prompt_tokens": n_prompt, "n_ctx": ctx_size},
-    )
+def _texts(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The plain string contents, for a cheap look at their length before any template runs."""
+    return (content for message in messages if isinstance(content := message.get("content"), str))
 
 
 def close_all(answers: Sequence[Answer]) -> None:

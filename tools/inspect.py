@@ -64,7 +64,7 @@ def _text_lines(gguf: GGUFFile) -> list[str]:
     ends = ", ".join(f"{i} {tokenizer.piece(i)!a}" for i in sorted(tokenizer.eos_ids))
     template = gguf.metadata.get("tokenizer.chat_template")
     return [
-        f"vocabulary: {tokenizer.n_vocab} tokens; BOS {tokenizer.bos_id}, {'added' if tokenizer.add_bos else 'not added'}",
+        f"vocabulary: {tokenizer.n_vocab} tokens; BOS {tokenizer.bos_id}{'' if tokenizer.add_bos else ', not added'}",
         f"end of generation: {ends or 'none'}",
         f"chat template: {_brief(template) if template else 'none; a plain default is used'}",
     ]

@@ -1,11 +1,12 @@
 """The CPU backend: the Ops protocol over the native kernels.
 
-Results live in one arena that `begin_step` rewinds, so a decode step allocates nothing. Weights, caches and the
-kernels' scratch belong to the native module; here are shapes, checks that need Python, and the arena.
+Results live in buffers that are used again once nobody holds them, so a decode step allocates nothing. Weights,
+caches and the kernels' scratch belong to the native module; here are shapes and the checks that need Python.
 """
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,28 +35,33 @@ class FileRows(NamedTuple):
 
 
 class Arena:
-    """Float32 results of one step, laid one after another on cache lines."""
+    """Memory for results, used again as soon as nobody holds the result that lay in it.
+
+    A forward pass holds a handful of activations at a time but makes hundreds; reusing their memory within a step
+    keeps it in cache, and a decode step allocates nothing. Sizes are powers of two, so that passes of any length
+    share buffers.
+    """
 
     def __init__(self) -> None:
-        self._floats = _aligned_floats(1 << 16)
-        self._used = 0
-        self._wanted = 0
-
-    def rewind(self) -> None:
-        if self._wanted > len(self._floats):
-            self._floats = _aligned_floats(self._wanted * 5 // 4)
-        self._used = self._wanted = 0
+        self._buffers: dict[int, list[np.ndarray]] = {}  # by size; each owns its memory
 
     def take(self, *shape: int) -> np.ndarray:
-        """An uninitialized array. Beyond the arena's end it has memory of its own until the next rewind."""
+        """An uninitialized float32 array on a cache line, valid for as long as it is held."""
         n = math.prod(shape)
-        start, self._used = self._used, self._used + -(-n // _LANES) * _LANES
-        self._wanted = max(self._wanted, self._used)
-        if self._used > len(self._floats):
-            self._used = start
-            self._wanted += n + _LANES
-            return np.empty(shape, np.float32)
-        return self._floats[start : start + n].reshape(shape)
+        size = 1 << (n + _LANES).bit_length()
+        buffers = self._buffers.setdefault(size, [])
+        for buffer in buffers:
+            if sys.getrefcount(buffer) == _UNUSED:
+                break
+        else:
+            buffer = np.empty(size, np.float32)
+            buffers.append(buffer)
+        start = -(buffer.ctypes.data // 4) % _LANES
+        return buffer[start : start + n].reshape(shape)  # a view counts as a reference to its buffer
+
+
+#: References to a buffer that no view holds: the list, the loop variable and getrefcount's argument.
+_UNUSED = 3
 
 
 class CpuOps:
@@ -117,7 +123,7 @@ class CpuOps:
     # Each step
 
     def begin_step(self) -> None:
-        self._arena.rewind()
+        """Nothing to forget: a result's memory is free when the result is."""
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -180,9 +186,3 @@ class CpuOps:
         out = self._arena.take(*gate.shape)
         self._native.silu_mul(gate, up, out)
         return out
-
-
-def _aligned_floats(n: int) -> np.ndarray:
-    raw = np.empty(n + _LANES, np.float32)
-    start = -(raw.ctypes.data // 4) % _LANES
-    return raw[start : start + n]

@@ -22,7 +22,7 @@ async def chat_completions(request: Request) -> Response:
     asked = validated(ChatRequest, body)
     count_unknown(body, ChatRequest, LATER)
     model = service.model_named(asked.model)
-    stops, include_usage = [*asked.stops, *service.engine.chat_template.stops], asked.include_usage
+    stops, include_usage = [*asked.stops, *service.chat_template.stops], asked.include_usage
     params = asked.sampling(asked.limit)
     prompt_ids = await service.encode_chat(asked.messages)
     answers = await service.begin([prompt_ids], params, stops)

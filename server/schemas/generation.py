@@ -75,7 +75,7 @@ class GenerationFields(BaseModel):
 
     def sampling(self, max_tokens: int | None) -> SamplingParams:
         """The engine's parameters. Raises ApiError for a logit_bias key that is not a token id."""
-        given = {
+        given: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,

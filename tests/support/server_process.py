@@ -1,0 +1,78 @@
+"""`espalier serve` as its users run it: a process of its own on a real port, found by the line it prints."""
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_SECONDS = 30.0
+ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = (sys.executable, "-c", "from tools.cli import main; main()", "serve")
+_URL = re.compile(r"serving at (http://\S+)/v1")
+
+
+@dataclass
+class ServerProcess:
+    """A running server. `lines` is what it wrote to stderr so far."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def terminate(self) -> None:
+        """SIGTERM; does not wait."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """The exit status."""
+        status = self.process.wait(seconds)
+        if self.reader is not None:
+            self.reader.join(5)
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip("\n"))
+            found = _URL.search(line)
+            if found:
+                self.url = found[1]
+
+
+def launch(model: Path, *flags: str) -> ServerProcess:
+    """Start it without waiting for anything."""
+    command = [*_COMMAND, str(model), "--port", "0", "--threads", "2", *flags]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    server = ServerProcess(process)
+    server.reader = threading.Thread(target=server._read, daemon=True)
+    server.reader.start()
+    return server
+
+
+@contextmanager
+def running_server(model: Path, *flags: str) -> Iterator[ServerProcess]:
+    """A server that answers; gone at the end, whatever happened."""
+    server = launch(model, *flags)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not server.url:
+            if server.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError("the server did not start:\n" + "\n".join(server.lines))
+            time.sleep(0.02)
+        yield server
+    finally:
+        server.process.kill()
+        server.wait()
