@@ -1,0 +1,191 @@
+"""However a request ends, nothing of it stays: leaving clients, draining servers, failing engines."""
+
+import asyncio
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from engine import Engine, EngineConfig, load_model
+from kernels import load_backend
+from server.app import create_app
+from server.settings import Settings
+from support.server_process import running_server
+
+LONG = {"prompt": "the inn", "max_tokens": 450, "ignore_eos": True, "seed": 3}
+
+
+class InProcess:
+    """A server in a thread of this process, so that a test can ask its engine."""
+
+    def __init__(self, engine: Engine, **settings: Any) -> None:
+        self.app: FastAPI = create_app(engine, Settings(**settings))
+        self.thread = self.app.state.service.thread
+        self._sock = socket.socket()
+        self._sock.bind(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=5))
+        self._runner = threading.Thread(target=self._server.run, kwargs={"sockets": [self._sock]})
+
+    def __enter__(self) -> "InProcess":
+        self._runner.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._runner.join(20)
+        assert not self._runner.is_alive()
+
+    def ask(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.thread._loop).result(10)
+
+    def assert_empty_soon(self) -> None:
+        """Within a second nothing waits or runs and every KV block is free."""
+        end = time.monotonic() + 1.0
+        while (stats := self.ask(self.thread.stats())).n_running + stats.n_waiting:
+            assert time.monotonic() < end, stats
+            time.sleep(0.01)
+        assert stats.n_free_blocks == stats.n_blocks
+        self.ask(self.thread.check_integrity())
+
+
+def new_engine(model: Path, **config: Any) -> Engine:
+    return Engine(load_model(model, load_backend("cpu", threads=2)), EngineConfig(**config))
+
+
+@pytest.fixture(scope="module")
+def running(tiny_model: Path) -> Iterator[InProcess]:
+    with InProcess(new_engine(tiny_model)) as server:
+        yield server
+
+
+async def read_stream(url: str, body: dict[str, Any], leave_after: int | None) -> str | None:
+    """The text of a completion stream; None after leaving at that many events."""
+    text, n = "", 0
+    async with (
+        httpx.AsyncClient(timeout=60) as client,
+        client.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as answer,
+    ):
+        assert answer.status_code == 200
+        async for line in answer.aiter_lines():
+            if line == "data: [DONE]":
+                return text
+            if line.startswith("data: "):
+                event = json.loads(line[6:])
+                assert "error" not in event, event
+                text, n = text + event["choices"][0]["text"], n + 1
+            if n == leave_after:
+                return None
+    raise AssertionError("the stream ended without [DONE]")
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_sixteen_streams_with_random_leavers_leave_no_block_behind(
+    running: InProcess, seed: int
+) -> None:
+    rng = random.Random(seed)
+    bodies = [LONG | {"seed": i, "max_tokens": rng.randint(20, 200)} for i in range(16)]
+    leavers = [rng.choice([None, None, rng.randint(1, 40)]) for _ in bodies]
+    together = await asyncio.gather(
+        *(read_stream(running.url, b, n) for b, n in zip(bodies, leavers, strict=True))
+    )
+    await asyncio.to_thread(running.assert_empty_soon)
+    for body, text in zip(bodies, together, strict=True):
+        if text is not None:
+            assert await read_stream(running.url, body, None) == text  # the same alone
+
+
+async def test_a_streaming_client_that_leaves_ends_its_request(running: InProcess) -> None:
+    assert await read_stream(running.url, LONG, leave_after=3) is None
+    await asyncio.to_thread(running.assert_empty_soon)
+
+
+async def test_a_waiting_client_that_leaves_ends_its_request(running: InProcess) -> None:
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.TimeoutException):
+            await client.post(f"{running.url}/v1/completions", json=LONG, timeout=0.15)
+    await asyncio.to_thread(running.assert_empty_soon)
+
+
+async def test_a_client_that_leaves_while_it_waits_is_forgotten(tiny_model: Path) -> None:
+    with InProcess(new_engine(tiny_model, max_batch=1)) as server:
+        first = asyncio.create_task(read_stream(server.url, LONG, None))
+        await asyncio.sleep(0.05)
+        async with httpx.AsyncClient() as client:
+            with pytest.raises(httpx.TimeoutException):
+                await client.post(f"{server.url}/v1/completions", json=LONG, timeout=0.1)
+        assert await first
+        await asyncio.to_thread(server.assert_empty_soon)
+
+
+async def test_a_full_queue_is_503_with_a_time_to_come_back(tiny_model: Path) -> None:
+    with InProcess(new_engine(tiny_model, max_batch=1, max_queue=1)) as server:
+        streams = [asyncio.create_task(read_stream(server.url, LONG, None))]
+        await asyncio.sleep(0.1)
+        streams.append(asyncio.create_task(read_stream(server.url, LONG, None)))
+        await asyncio.sleep(0.1)
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{server.url}/v1/completions", json=LONG)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "server_overloaded"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert all(await asyncio.gather(*streams))
+
+
+async def test_an_engine_that_fails_ends_its_streams_and_its_health(tiny_model: Path) -> None:
+    engine = new_engine(tiny_model)
+    step, calls = engine.step, [0]
+
+    def failing_step() -> Any:
+        calls[0] += 1
+        if calls[0] > 20:
+            raise RuntimeError("a bug of ours")
+        return step()
+
+    engine.step = failing_step  # type: ignore[method-assign]
+    with InProcess(engine) as server:
+        async with httpx.AsyncClient() as client:
+            streamed = await client.post(f"{server.url}/v1/completions", json=LONG | {"stream": True})
+            events = streamed.text.split("\n\n")
+            assert json.loads(events[-3].removeprefix("data: "))["error"]["message"] == "the engine failed"
+            assert events[-2] == "data: [DONE]"
+            assert (await client.get(f"{server.url}/health")).status_code == 503
+            assert (await client.post(f"{server.url}/v1/completions", json=LONG)).status_code == 503
+
+
+async def test_sigterm_lets_streams_finish(tiny_model: Path) -> None:
+    with running_server(tiny_model) as server:
+        streams = [asyncio.create_task(read_stream(server.url, LONG | {"seed": i}, None)) for i in range(4)]
+        await asyncio.sleep(0.2)
+        server.terminate()
+        await asyncio.sleep(0.1)
+        with pytest.raises(httpx.HTTPError):
+            async with httpx.AsyncClient() as client:
+                (await client.get(f"{server.url}/ready")).raise_for_status()
+        texts = await asyncio.gather(*streams)
+        assert all(texts)
+        assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_a_drain_that_takes_too_long_tells_the_streams(tiny_model: Path) -> None:
+    with running_server(tiny_model, "--drain-seconds", "2", "--max-batch", "1") as server:
+        bodies = [LONG | {"seed": i, "stream": True} for i in range(60)]
+        async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=100)) as client:
+            posts = [asyncio.create_task(client.post(f"{server.url}/v1/completions", json=b)) for b in bodies]
+            await asyncio.sleep(0.5)
+            server.terminate()
+            answers = await asyncio.gather(*posts)
+        assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
+        assert any('"error"' in answer.text for answer in answers)
+        assert await asyncio.to_thread(server.wait) == 0
