@@ -1,4 +1,4 @@
-"""A GGUF file in, a LoadedModel out. Nothing in the file is trusted; whatever is wrong is a ModelFileError."""
+"""A GGUF file in, a LoadedModel out. Nothing in the file is trusted; what is wrong is a ModelFileError."""
 
 from engine.loading.load import LoadedModel, load_model, synthetic_model
 

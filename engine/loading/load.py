@@ -23,7 +23,7 @@ from kernels.quant_tensor import QuantType
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its backend, with the text side it came with. A synthetic one has no path and no text side."""
+    """A model on its backend, and the text side it came with; a synthetic one has no path and no text side."""
 
     path: Path | None
     name: str
@@ -51,7 +51,8 @@ def load_model(
             model = ARCHITECTURES[config.architecture](config, weights)
         except MemoryError:
             raise ResourceError(
-                f"{gguf.path}: not enough memory for its {gguf.size / 2**30:.2f} GiB; a smaller quantization may fit"
+                f"{gguf.path}: not enough memory for its {gguf.size / 2**30:.2f} GiB; "
+                "a smaller quantization may fit"
             ) from None
         gguf.check_unchanged()
     return LoadedModel(
@@ -100,7 +101,7 @@ def _notes(
 def synthetic_model(
     shape_name: str, type_name: str, ops: Ops, progress: Progress | None = None
 ) -> LoadedModel:
-    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, every matrix but the vocabulary's of one type.
+    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, one type but for the vocabulary's.
 
     Raises ValueError for a name this build does not have.
     """

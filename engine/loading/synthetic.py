@@ -43,7 +43,7 @@ def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
 
 
 class RandomWeights:
-    """A WeightSource of random numbers, one matrix at a time: the peak is the model and its largest matrix."""
+    """A WeightSource of random numbers, matrix by matrix: the peak is the model and its largest matrix."""
 
     def __init__(
         self, ops: Ops, type_name: str, vocab_type: str, n_layer: int, progress: Progress | None = None

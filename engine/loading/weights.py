@@ -79,7 +79,7 @@ class FileWeights:
         return self._ops.load_vector(values)
 
     def unused(self) -> list[str]:
-        """Names of the tensors nobody asked for, in file order, but for those known to be no part of a pass."""
+        """Names of the tensors nobody asked for, in file order, without those known to be extra."""
         return [name for name in self._gguf.tensors if name not in self._used | _KNOWN_UNUSED]
 
     def ignored_extras(self) -> list[str]:
@@ -89,7 +89,8 @@ class FileWeights:
         tensor = self._gguf.tensors.get(name)
         if tensor is None:
             raise ModelFileError(
-                f"{self._gguf.path}: tensor {shown(name)} is missing; the model needs one of shape {list(shape)}"
+                f"{self._gguf.path}: tensor {shown(name)} is missing; "
+                f"the model needs one of shape {list(shape)}"
             )
         found = list(tensor.shape)
         while len(found) > len(shape) and found[-1] == 1:  # [n, 1] is a vector

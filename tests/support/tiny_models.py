@@ -1,4 +1,4 @@
-"""Small random llama models, written as GGUF files on the fly: mixed types, ragged widths, a real SPM vocabulary."""
+"""Small random llama models, written as GGUF files: mixed types, ragged widths, an SPM vocabulary."""
 
 import fnmatch
 from collections.abc import Mapping
