@@ -66,7 +66,7 @@ MALFORMED = {
     "key count past the end": (header(0, 60000) + bytes(100), "60000 metadata keys"),
     "tensor count past the end": (header(1000, 0) + bytes(100), "1000 tensors"),
     "key name of 2^63": (header(0, 1) + u64(2**63) + bytes(64), "has 9223372036854775808 bytes"),
-    "key name empty": (one_key("", u32(UINT8) + b"\0"), "has 0 bytes"),
+    "key name empty": (one_key("", u32(UINT8) + bytes(16)), "has 0 bytes"),
     "key name no utf-8": (one_key(b"\xff\xfe", u32(UINT8) + b"\0"), "is not UTF-8"),
     "key name cut": (header(0, 1) + u64(600) + b"general.architecture", "takes 600 bytes"),
     "key twice": (header(0, 2) + key("a.b", 1) * 2, "key 'a.b' .* is there twice"),
