@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow check bench bench-kernels build format clean
+.PHONY: serve test test-slow check bench build format clean
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -25,9 +25,6 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(VENV)/bin/espalier bench --synthetic llama-0.85b IQ2_KT $(ARGS)
-
-bench-kernels: $(VENV)/installed
-	$(VENV)/bin/python -m tools.bench_kernels $(ARGS)
 
 build: $(VENV)/installed
 

@@ -73,7 +73,7 @@ def test_tensors_are_found_at_their_alignment(tmp_path, alignment):
 def test_a_type_with_a_longer_row_header_must_fit_its_space(tmp_path):
     rows = bytes(40 * TYPES["IQ4_KT"].row_bytes(256))
     path = write_gguf(tmp_path / "m.gguf", {}, [Tensor("w", "IQ4_KT", (256, 40), rows)])
-    with GGUFFile.open(path) as gguf, pytest.raises(ModelFileError, match="'w' at byte .* IQ4_KT_V1"):
+    with GGUFFile.open(path) as gguf, pytest.raises(ModelFileError, match=r"'w' at byte .* IQ4_KT_V1"):
         gguf.tensor_bytes("w", TYPES["IQ4_KT_V1"])
 
 
