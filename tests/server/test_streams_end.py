@@ -17,7 +17,9 @@ from fastapi import FastAPI
 
 from engine import Engine, EngineConfig, load_model
 from kernels import load_backend
+from server import http_protocol
 from server.app import create_app
+from server.http_protocol import DeadlineH11Protocol
 from server.settings import Settings
 from support.server_process import running_server
 
@@ -33,7 +35,9 @@ class InProcess:
         self._sock = socket.socket()
         self._sock.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=5))
+        self._server = uvicorn.Server(
+            uvicorn.Config(self.app, http=DeadlineH11Protocol, log_config=None, timeout_graceful_shutdown=5)
+        )
         self._runner = threading.Thread(target=self._server.run, kwargs={"sockets": [self._sock]})
 
     def __enter__(self) -> "InProcess":
@@ -189,3 +193,30 @@ async def test_a_drain_that_takes_too_long_tells_the_streams(tiny_model: Path) -
         assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
         assert any('"error"' in answer.text for answer in answers)
         assert await asyncio.to_thread(server.wait) == 0
+
+
+def answer_to(url: str, head: bytes) -> bytes:
+    """What a client gets that sends these bytes and then waits."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head)
+        parts = []
+        while part := connection.recv(4096):
+            parts.append(part)
+        return b"".join(parts)
+
+
+def test_a_body_that_does_not_come_is_408(tiny_model: Path) -> None:
+    with InProcess(new_engine(tiny_model), receive_seconds=0.3) as server:
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{"
+        answer = answer_to(server.url, head)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"error"' in answer
+
+
+def test_a_head_that_does_not_come_is_hung_up_on(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
+    with InProcess(new_engine(tiny_model)) as server:
+        assert answer_to(server.url, b"GET /health HTTP/1.1\r\nhost:") == b""
+        assert answer_to(server.url, b"") == b""
+        assert httpx.get(f"{server.url}/health").status_code == 200
