@@ -39,11 +39,18 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Espalier needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# The editable install builds the native module with the pinned tools; the checkout's Python files run as they are.
-$(VENV)/installed: $(VENV)/bin/python $(NATIVE)
-	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e .
+# The editable install builds the native module; the checkout's Python files run as they are.
+# Without build isolation its tools keep their paths, so that a second install compiles only what changed.
+INSTALL := $(PIP_ENV) $(VENV)/bin/python -m pip install -q --no-build-isolation
+
+$(VENV)/build-tools: $(VENV)/bin/python constraints.txt
+	$(PIP_ENV) $(VENV)/bin/python -m pip install -q scikit-build-core nanobind cmake ninja
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/bin/python $(NATIVE)
-	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[dev]'
+$(VENV)/installed: $(VENV)/build-tools $(NATIVE)
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/build-tools $(NATIVE)
+	$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/installed
