@@ -6,7 +6,9 @@ one formula that every fast kernel computes, one row of weights against one row 
 
 import numpy as np
 
-from kernels.reference.formats import DENSE, Blocks, decode, dequantize, fma32
+from kernels.reference.fma import fma32
+from kernels.reference.formats import DENSE, decode, dequantize
+from kernels.reference.formats.blocks import Blocks
 
 SMALLEST_NORMAL = np.float32(2.0**-126)
 

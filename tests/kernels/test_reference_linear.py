@@ -8,7 +8,7 @@ import pytest
 
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
-from kernels.reference.formats import fma32
+from kernels.reference.fma import fma32
 from kernels.reference.linear import linear_exact, linear_int8, quantize_activations
 
 

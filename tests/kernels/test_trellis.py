@@ -5,7 +5,8 @@ import pytest
 
 from kernels.cpu.ops import CpuOps
 from kernels.quant_tensor import TYPES
-from kernels.reference.formats import dequantize, integer_trellis, three_inst
+from kernels.reference.formats import dequantize
+from kernels.reference.formats.kt import integer_trellis, three_inst
 
 INDICES = np.arange(65536)
 

@@ -1,0 +1,61 @@
+"""Every tensor type in NumPy: file bytes to integers, and integers to the weights they stand for.
+
+Written from the layout descriptions (docs/kt_format.md, kernels/common), one function a type and one room a
+family, independent of the compiled headers but for the tables; the two are compared bit for bit.
+"""
+
+import numpy as np
+
+from kernels.quant_tensor import TYPES
+from kernels.reference.fma import fma32
+from kernels.reference.formats import iq, iqk, k, kt, legacy
+from kernels.reference.formats.blocks import Blocks, Decoder
+
+DENSE = ("F32", "F16", "BF16")
+
+_DECODERS: dict[str, Decoder] = {
+    **legacy.DECODERS,
+    **k.DECODERS,
+    **iq.DECODERS,
+    **iqk.DECODERS,
+    **kt.DECODERS,
+}
+
+
+def decode(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> Blocks:
+    """The integers of a quantized matrix. data uint8 [n_out * row_bytes]."""
+    quant_type = TYPES[type_name]
+    rows = data.reshape(n_out, quant_type.row_bytes(n_in))
+    header = rows[:, : quant_type.row_header_bytes]
+    blocks = rows[:, quant_type.row_header_bytes :].reshape(n_out, -1, quant_type.block_bytes)
+    return _DECODERS[type_name](blocks, header)
+
+
+def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """The plain weights (no inference gain), float32 [n_out, n_in], each product rounded in order."""
+    if type_name in DENSE:
+        return _dense(type_name, data).reshape(n_out, n_in)
+    w = decode(type_name, data, n_out, n_in)
+    factor = w.d[:, :, None] if w.d is not None else _rows(w.row_d)
+    scaled = np.repeat(factor * w.scale.astype(np.float32), 16, axis=2)  # [n_out, n_blocks, 32]
+    values = w.q.astype(np.float32) * np.float32(w.step)
+    if w.minus_zero is not None:
+        values = np.where(w.minus_zero, np.float32(-0.0), values)
+    if w.mean is not None:
+        out = fma32(scaled, values, _rows(w.mean))
+    elif w.min is not None and w.dmin is not None:
+        out = scaled * values - (w.dmin * w.min.astype(np.float32))[:, :, None]
+    else:
+        out = scaled * values
+    return out.reshape(n_out, n_in)
+
+
+def _rows(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values[:, None, None]
+
+
+def _dense(type_name: str, data: np.ndarray) -> np.ndarray:
+    if type_name == "BF16":
+        return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return data.view("<f4" if type_name == "F32" else "<f2").astype(np.float32)
