@@ -12,12 +12,12 @@
 //
 // 1. The weights (dequantize.h), float32, each product rounded, in this order; i = j / 16:
 //      Rule::kRowScale     w = (row_d * scale[i]) * (q * kValueStep)     kHasMean: w = fma(row_d * scale[i], q * kValueStep, mean)
-//      Rule::kBlockScale   w = (d * scale[i]) * q                        kHasMin:  w = (d * scale[i]) * q - dmin * min
+//      Rule::kBlockScale   w = (d * scale[i]) * q                        kHasMin:  w = (d * scale[i]) * q - dmin * min[i]
 //
-// 2. A linear with int8 activations a, block factor dx, sum = sum of a (linear_formula.h), b the row's 32-block:
+// 2. A linear with int8 activations a, block factor dx, sum = sum_lo + sum_hi = sum of a (linear_formula.h), b the row's 32-block:
 //      Rule::kRowScale     dot = sum of q * a                            acc[p] = fma(float(dot), dx * float(scale[0]), acc[p])
 //      Rule::kBlockScale   dot = scale[0] * dot_lo + scale[1] * dot_hi   acc[p] = fma(float(dot), dx * d, acc[p])
-//                          kHasMin, straight after:                      acc[p] = fma(float(min * sum), dx * -dmin, acc[p])
+//                          kHasMin, straight after:                      acc[p] = fma(float(min[0] * sum_lo + min[1] * sum_hi), dx * -dmin, acc[p])
 //    p = (b mod 8) / 2; tree(acc) = (acc0 + acc1) + (acc2 + acc3);
 //      y = D * tree(acc)                                                 D = (row_d * kGain) * kValueStep;  kBlockScale: y = tree(acc)
 //      kHasMean: accm[p] = fma(float(sum), dx, accm[p]);                 y = fma(mean, tree(accm), D * tree(acc)), the product rounded first
@@ -32,7 +32,7 @@ enum class Rule { kRowScale, kBlockScale };
 struct Block32 {
     int16_t q[32];     // signed weight integers, in order; no scale or gain applied
     int32_t scale[2];  // integer scale of weights 0..15 and 16..31; equal under kRowScale
-    int32_t min;       // integer minimum, kHasMin only, else 0
+    int32_t min[2];    // integer minimum of the same halves, kHasMin only, else 0
     float d;           // the float factor that the (super-)block stores; 1 under kRowScale
     float dmin;        // the float factor of min, else 0
     uint32_t minus_zeros;  // bit j: weight j is -0.0, a stored sign on a magnitude of zero
@@ -61,7 +61,7 @@ struct RowScaledType : PlainType {
 
 ESP_FN void set_row_scale(int scale, Block32& out) {
     out.scale[0] = out.scale[1] = scale;
-    out.min = 0;
+    out.min[0] = out.min[1] = 0;
     out.d = 1.0f;
     out.dmin = 0.0f;
     out.minus_zeros = 0;
@@ -70,7 +70,7 @@ ESP_FN void set_row_scale(int scale, Block32& out) {
 ESP_FN void set_block_scale(float d, int scale_lo, int scale_hi, Block32& out) {
     out.scale[0] = scale_lo;
     out.scale[1] = scale_hi;
-    out.min = 0;
+    out.min[0] = out.min[1] = 0;
     out.d = d;
     out.dmin = 0.0f;
     out.minus_zeros = 0;

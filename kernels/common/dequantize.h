@@ -10,13 +10,13 @@ template <class T>
 ESP_FN void dequantize_block32(const Block32& block, float row_d, float mean, float* out) {
     const float d = T::kRule == Rule::kRowScale ? row_d : block.d;
     const float scaled[2] = {d * float(block.scale[0]), d * float(block.scale[1])};
-    const float minimum = block.dmin * float(block.min);
+    const float minimum[2] = {block.dmin * float(block.min[0]), block.dmin * float(block.min[1])};
     for (int j = 0; j < 32; ++j) {
         const float value = bit(block.minus_zeros, j) ? -0.0f : float(block.q[j]) * T::kValueStep;
         if constexpr (T::kHasMean) {
             out[j] = fma_f32(scaled[j >> 4], value, mean);
         } else if constexpr (T::kHasMin) {
-            out[j] = scaled[j >> 4] * value - minimum;
+            out[j] = scaled[j >> 4] * value - minimum[j >> 4];
         } else {
             out[j] = scaled[j >> 4] * value;
         }

@@ -24,7 +24,7 @@ ESP_FN int k_min(const uint8_t* fields, int b) {
 ESP_FN void set_k_scales(const uint8_t* block, int b, Block32& out) {
     const int scale = k_scale(block + 4, b);
     set_block_scale(read_f16(block), scale, scale, out);
-    out.min = k_min(block + 4, b);
+    out.min[0] = out.min[1] = k_min(block + 4, b);
     out.dmin = read_f16(block + 2);
 }
 

@@ -10,8 +10,8 @@ namespace espalier {
 // A block whose dx is below the smallest normal float is a block of zeros: q = 0, dx = 0 (so no kernel meets a
 // subnormal divisor, and |q| never passes 127). A block with a NaN or an infinity gets q = 0, dx = NaN: its own
 // token's outputs become NaN and no other's.
-// x [32], q [32]; *sum the exact sum of q.
-ESP_FN float quantize_activations32(const float* x, int8_t* q, int32_t* sum) {
+// x [32], q [32]; sums the exact sums of q[0..15] and q[16..31].
+ESP_FN float quantize_activations32(const float* x, int8_t* q, int32_t* sums) {
     float amax = 0.0f;
     bool finite = true;
     for (int j = 0; j < 32; ++j) {
@@ -21,10 +21,10 @@ ESP_FN float quantize_activations32(const float* x, int8_t* q, int32_t* sum) {
     }
     const float dx = amax / 127.0f;
     const bool zeros = !finite || dx < 0x1p-126f;
-    *sum = 0;
+    sums[0] = sums[1] = 0;
     for (int j = 0; j < 32; ++j) {
         q[j] = zeros ? int8_t(0) : int8_t(round_even(x[j] / dx));
-        *sum += q[j];
+        sums[j >> 4] += q[j];
     }
     if (!finite) return float_from_bits(0x7FC00000u);
     return zeros ? 0.0f : dx;
@@ -51,7 +51,8 @@ ESP_FN int32_t dot_block32(const Block32& w, const int8_t* q) {
     return T::kRule == Rule::kRowScale ? low + high : w.scale[0] * low + w.scale[1] * high;
 }
 
-// row: one file row of n weights. q [n] int8 activations, dx [n / 32] their factors, sums [n / 32] their sums.
+// row: one file row of n weights. q [n] int8 activations, dx [n / 32] their factors, sums [n / 32, 2] the sums
+// of their halves.
 template <class T>
 ESP_FN float linear_row(const uint8_t* row, int64_t n, const int8_t* q, const float* dx, const int32_t* sums) {
     Chains chains, mean_chains;
@@ -63,10 +64,13 @@ ESP_FN float linear_row(const uint8_t* row, int64_t n, const int8_t* q, const fl
         float& acc = chains.acc[chain_of(b)];
         const float s = T::kRule == Rule::kRowScale ? float(w.scale[0]) : w.d;
         acc = fma_f32(float(dot_block32<T>(w, q + 32 * b)), dx[b] * s, acc);
-        if constexpr (T::kHasMin) acc = fma_f32(float(w.min * sums[b]), dx[b] * -w.dmin, acc);
+        if constexpr (T::kHasMin) {
+            const int32_t minimum = w.min[0] * sums[2 * b] + w.min[1] * sums[2 * b + 1];
+            acc = fma_f32(float(minimum), dx[b] * -w.dmin, acc);
+        }
         if constexpr (T::kHasMean) {
             float& mean_acc = mean_chains.acc[chain_of(b)];
-            mean_acc = fma_f32(float(sums[b]), dx[b], mean_acc);
+            mean_acc = fma_f32(float(sums[2 * b] + sums[2 * b + 1]), dx[b], mean_acc);
         }
     }
     if constexpr (T::kRule == Rule::kBlockScale) return chains.tree();

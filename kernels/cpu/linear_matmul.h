@@ -1,7 +1,7 @@
 // Matmul: Y = X W^T for several tokens. Tiles are decoded once to u8 panels in this thread's scratch (in cache), then
 // multiplied with groups of tokens ("columns"). K is walked chain by chain, so that for each column one float chain
 // and its integer accumulators stay in registers: 16 rows x kColumnGroup columns.
-//   panel, one 32-block: u8 vectors [8] (3INST: high bytes, then low bytes [8]), integer scales, s, minimums
+//   panel, one 32-block: u8 vectors [8] (3INST: high bytes, then low bytes [8]), integer scales, s, dmin and minimums
 // Bound: vpdpbusd throughput; per block and column 8 of them and 3 float instructions.
 #pragma once
 
@@ -10,19 +10,18 @@
 namespace espalier::ESPALIER_TIER {
 
 // Byte offsets inside a panel's 32-block.
-template <class T>
+template <class E>
 struct Panel {
-    using E = Entry<T>;
     static constexpr int kScale = 512 * E::kPlanes;
     static constexpr int kS = kScale + (E::kIntScale ? 64 * E::kHalves : 0);
-    static constexpr int kMin = kS + 64;
-    static constexpr int kBytes = kMin + (E::kMin ? 128 : 0);
+    static constexpr int kMinusDmin = kS + 64;
+    static constexpr int kMin = kMinusDmin + (E::kMin ? 64 : 0);
+    static constexpr int kBytes = kMin + (E::kMin ? 64 * E::kHalves : 0);
 };
 
-template <class T>
+template <class E>
 static inline void store_block(const DecodedBlock& w, uint8_t* panel) {
-    using E = Entry<T>;
-    using P = Panel<T>;
+    using P = Panel<E>;
 #pragma GCC unroll 8
     for (int v = 0; v < 8; ++v) {
         store_bytes(panel + 64 * v, w.w[v]);
@@ -32,8 +31,9 @@ static inline void store_block(const DecodedBlock& w, uint8_t* panel) {
     if constexpr (E::kHalves == 2) store_bytes(panel + P::kScale + 64, w.scale[1]);
     store(reinterpret_cast<float*>(panel + P::kS), w.s);
     if constexpr (E::kMin) {
-        store(reinterpret_cast<float*>(panel + P::kMin), to_float(w.min));
-        store(reinterpret_cast<float*>(panel + P::kMin + 64), w.minus_dmin);
+        store(reinterpret_cast<float*>(panel + P::kMinusDmin), w.minus_dmin);
+        store(reinterpret_cast<float*>(panel + P::kMin), to_float(w.min[0]));
+        if constexpr (E::kHalves == 2) store(reinterpret_cast<float*>(panel + P::kMin + 64), to_float(w.min[1]));
     }
 }
 
@@ -47,17 +47,26 @@ static void decode_panel(const uint8_t* tile, int64_t n_blocks, uint8_t* panel) 
         for (int line = 0; line < kBlockBytes; line += 64) prefetch(t.body + b * kBlockBytes + line + kPrefetchBytes);
         DecodedBlock w;
         decode(T{}, t, b / kUnit, static_cast<int>(b % kUnit), w);
-        store_block<T>(w, panel + chain_position(order, b) * Panel<T>::kBytes);
+        store_block<Entry<T>>(w, panel + chain_position(order, b) * Panel<Entry<T>>::kBytes);
     }
 }
 
 static inline F32 load_float_lanes(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
 
+// The minimums of a 32-block times the sums of column c. They stay below 2^24: floats hold the exact integers.
+template <class E, int W>
+static inline F32 min_times_sum(const uint8_t* panel, const int32_t* dwords, int c) {
+    const float sum = reinterpret_cast<const float*>(dwords + 12 * W)[c];
+    const F32 low = load_float_lanes(panel + Panel<E>::kMin);
+    if constexpr (E::kHalves == 1) return mul(low, splat(sum));
+    const float sum_low = static_cast<float>(dwords[10 * W + c]) * (-1.0f / 128.0f);
+    return fma(low, splat(sum_low), mul(load_float_lanes(panel + Panel<E>::kMin + 64), splat(sum - sum_low)));
+}
+
 // One chain of columns [C0, C0 + N) of a group of W: n 32-blocks. chain [N][16].
-template <class T, int W, int C0, int N>
+template <class E, int W, int C0, int N>
 static void chain_columns(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain) {
-    using E = Entry<T>;
-    using P = Panel<T>;
+    using P = Panel<E>;
     constexpr int kAccs = E::kHalves * E::kPlanes;
     F32 acc[N];
 #pragma GCC unroll 16
@@ -68,8 +77,8 @@ static void chain_columns(const uint8_t* panel, const int32_t* dwords, int64_t n
 #pragma GCC unroll 16
         for (int c = 0; c < N; ++c) {
             if constexpr (E::kHalves == 2) {
-                dot[0][c] = splat(starts[W + c]);
-                dot[1][c] = splat(starts[2 * W + c]);
+                dot[0][c] = E::kCentred ? splat(starts[W + c]) : splat(0);
+                dot[1][c] = E::kCentred ? splat(starts[2 * W + c]) : splat(0);
             } else {
                 dot[0][c] = E::kCentred ? splat(starts[c]) : splat(0);
                 if constexpr (E::kPlanes == 2) dot[1][c] = splat(0);
@@ -99,9 +108,8 @@ static void chain_columns(const uint8_t* panel, const int32_t* dwords, int64_t n
             if constexpr (E::kHalves == 2) d = add(d, mul(dot[1][c], load_bytes(panel + P::kScale + 64)));
             acc[c] = fma(to_float(d), mul(s, splat(dx[c])), acc[c]);
             if constexpr (E::kMin) {
-                // min * sum is below 2^24: the float product is the exact integer.
-                const F32 min = mul(load_float_lanes(panel + P::kMin), splat(reinterpret_cast<const float*>(dwords + 12 * W)[C0 + c]));
-                acc[c] = fma(min, mul(load_float_lanes(panel + P::kMin + 64), splat(dx[c])), acc[c]);
+                const F32 min = min_times_sum<E, W>(panel, dwords, C0 + c);
+                acc[c] = fma(min, mul(load_float_lanes(panel + P::kMinusDmin), splat(dx[c])), acc[c]);
             }
         }
     }
@@ -110,25 +118,25 @@ static void chain_columns(const uint8_t* panel, const int32_t* dwords, int64_t n
 }
 
 // A group of W columns, in one piece or, where two accumulators a column would not fit the registers, in two.
-template <class T, int W>
+template <class E, int W>
 static void chain_group(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain) {
-    constexpr bool kSplit = Entry<T>::kHalves * Entry<T>::kPlanes == 2 && W > 8;
+    constexpr bool kSplit = E::kHalves * E::kPlanes == 2 && W > 8;
     if constexpr (kSplit) {
         constexpr int kFirst = (W + 1) / 2;
-        chain_columns<T, W, 0, kFirst>(panel, dwords, n, chain);
-        chain_columns<T, W, kFirst, W - kFirst>(panel, dwords, n, chain + 16 * kFirst);
+        chain_columns<E, W, 0, kFirst>(panel, dwords, n, chain);
+        chain_columns<E, W, kFirst, W - kFirst>(panel, dwords, n, chain + 16 * kFirst);
     } else {
-        chain_columns<T, W, 0, W>(panel, dwords, n, chain);
+        chain_columns<E, W, 0, W>(panel, dwords, n, chain);
     }
 }
 
 using ChainGroup = void (*)(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain);
 
 // The kernel for a group of `width` columns, 1 .. kColumnGroup.
-template <class T, int W = kColumnGroup>
+template <class E, int W = kColumnGroup>
 static ChainGroup chain_group_of(int width) {
-    if (width == W) return chain_group<T, W>;
-    if constexpr (W > 1) return chain_group_of<T, W - 1>(width);
+    if (width == W) return chain_group<E, W>;
+    if constexpr (W > 1) return chain_group_of<E, W - 1>(width);
     return nullptr;
 }
 
@@ -149,14 +157,14 @@ static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivati
 template <class T>
 static void multiply_group(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations& group,
                            const ChainOrder& order, const MatmulScratch& scratch, float* y) {
-    const int64_t panel_bytes = w.n_in / 32 * Panel<T>::kBytes;
+    const int64_t panel_bytes = w.n_in / 32 * Panel<Entry<T>>::kBytes;
     const int n = group.n_columns, chains_size = 4 * n * kTileRows;
-    const ChainGroup kernel = chain_group_of<T>(n);
+    const ChainGroup kernel = chain_group_of<Entry<T>>(n);
     const int32_t* dwords = reinterpret_cast<const int32_t*>(group.blocks);
     for (int p = 0; p < 4; ++p) {
         const int64_t start = order.start[p], count = order.start[p + 1] - start;
         for (int64_t tile = first; tile < last; ++tile) {
-            const uint8_t* panel = scratch.panels + (tile - first) * panel_bytes + start * Panel<T>::kBytes;
+            const uint8_t* panel = scratch.panels + (tile - first) * panel_bytes + start * Panel<Entry<T>>::kBytes;
             float* chain = scratch.chains + (tile - first) * chains_size + p * n * kTileRows;
             kernel(panel, dwords + start * kColumnDwords * n, count, chain);
         }
@@ -169,7 +177,7 @@ static void multiply_group(const TiledMatrix& w, int64_t first, int64_t last, co
 template <class T>
 static void matmul(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations* groups, int n_groups,
                    const MatmulScratch& scratch, float* y) {
-    const int64_t n_blocks = w.n_in / 32, panel_bytes = n_blocks * Panel<T>::kBytes;
+    const int64_t n_blocks = w.n_in / 32, panel_bytes = n_blocks * Panel<Entry<T>>::kBytes;
     const ChainOrder order = chain_order(n_blocks);
     int64_t chunk = scratch.panel_capacity / panel_bytes;
     chunk = chunk > kMaxChunkTiles ? kMaxChunkTiles : chunk;

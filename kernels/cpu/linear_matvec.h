@@ -94,7 +94,8 @@ static inline void accumulate(TileView t, int64_t u, int i, const VectorActivati
     using E = Entry<T>;
     const F32 dx = splat(x.dx[b]);
     const int32_t* q = dwords_of(x, b);
-    const int32_t zero_point = E::kCentred ? -128 : 0, *sums = x.sums + 2 * b;
+    constexpr int32_t zero_point = E::kCentred ? -128 : 0;
+    const int32_t* sums = x.sums + 2 * b;
     DecodedBlock w;
     decode(T{}, t, u, i, w);
     I32 dot;
@@ -108,7 +109,13 @@ static inline void accumulate(TileView t, int64_t u, int i, const VectorActivati
     }
     acc = fma(to_float(dot), mul(dx, w.s), acc);
     if constexpr (E::kMin) {
-        acc = fma(to_float(mul(w.min, splat(sums[0] + sums[1]))), mul(dx, w.minus_dmin), acc);
+        I32 min;
+        if constexpr (E::kHalves == 2) {
+            min = add(mul(w.min[0], splat(sums[0])), mul(w.min[1], splat(sums[1])));
+        } else {
+            min = mul(w.min[0], splat(sums[0] + sums[1]));
+        }
+        acc = fma(to_float(min), mul(dx, w.minus_dmin), acc);
     }
 }
 

@@ -27,10 +27,14 @@ static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Bl
         const int code = byte_of(w.w[j / 4], row, j % 4) - (E::kCentred ? 128 : 0);
         out.q[j] = static_cast<int16_t>(E::kPlanes == 2 ? 256 * code + byte_of(w.w_low[j / 4], row, j % 4) : code);
     }
-    const int only = E::kRowScale ? static_cast<int>(w.s.v[row]) : 1;
-    for (int h = 0; h < 2; ++h) out.scale[h] = E::kIntScale ? w.scale[E::kHalves == 2 ? h : 0].v[row] : only;
-    out.d = E::kRowScale ? 1.0f : w.s.v[row];
-    out.min = E::kMin ? w.min.v[row] : 0;
+    constexpr bool kRowScale = T::kRule == Rule::kRowScale;
+    const int only = kRowScale ? static_cast<int>(w.s.v[row]) : 1;
+    for (int h = 0; h < 2; ++h) {
+        const int part = E::kHalves == 2 ? h : 0;
+        out.scale[h] = E::kIntScale ? w.scale[part].v[row] : only;
+        out.min[h] = E::kMin ? w.min[part].v[row] : 0;
+    }
+    out.d = kRowScale ? 1.0f : w.s.v[row];
     out.dmin = E::kMin ? -w.minus_dmin.v[row] : 0.0f;
     out.minus_zeros = 0;
     if constexpr (kHasSignPlane<T>) {
@@ -47,7 +51,7 @@ static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Bl
 #endif
 
 #define ESP_DENSE_ROW(name) {nullptr, nullptr, nullptr, 0},
-#define ESP_QUANT_ROW(name) {matvec<name>, matmul<name>, ESP_UNPACK(name), Panel<name>::kBytes},
+#define ESP_QUANT_ROW(name) {matvec<name>, matmul<name>, ESP_UNPACK(name), Panel<Entry<name>>::kBytes},
 #define ESP_DENSE_KERNELS(name) {dense_matmul<espalier::name>},
 #define ESP_QUANT_KERNELS(name) {nullptr},
 

@@ -2,7 +2,7 @@
 // One overload of decode() for each layout of tile_layout.h, over the vectors of simd.h. These restate the decoding
 // of kernels/common for speed and are compared with it bit for bit.
 //
-// Weights enter as u8 with the zero point 128 (0 for Q4_K and Q5_K), so that dot = sum(u * a) - 128 * sum(a).
+// Weights enter as u8 with the zero point 128 (or 0, see Entry), so that dot = sum(u * a) - 128 * sum(a).
 #pragma once
 
 #include "cpu/simd.h"
@@ -21,45 +21,49 @@ static inline TileView view_tile(const uint8_t* tile, int64_t n_blocks) {
     return {tile + row_factor_bytes<T>(), tile + tail_offset<T>(n_blocks)};
 }
 
-// How a type's integers enter the formula.
-template <class T>
-struct Entry {
-    static constexpr bool kTrellis16 = T::kValueStep != 1.0f;  // 3INST: 16-bit values, in two planes of bytes
-    static constexpr bool kMin = T::kHasMin;
-    static constexpr bool kRowScale = T::kRule == Rule::kRowScale;
-    static constexpr int kPlanes = kTrellis16 ? 2 : 1;
-    static constexpr int kHalves = 1;         // integer scales in a 32-block that differ
+// How integers enter the formula (block32.h). Types that enter alike share the kernels of linear_matmul.h.
+struct PlainEntry {
+    static constexpr int kPlanes = 1;         // 2: 16-bit values, in two planes of bytes
+    static constexpr int kHalves = 1;         // integer scales (and minimums) in a 32-block that differ
     static constexpr bool kIntScale = false;  // an integer scale times the dot, under the block's d
-    static constexpr bool kCentred = true;    // zero point 128
+    static constexpr bool kMin = false;
+    static constexpr bool kCentred = true;    // zero point 128; else 0
 };
-struct SixteenWide {
-    static constexpr bool kTrellis16 = false, kMin = false, kRowScale = false, kIntScale = true, kCentred = true;
-    static constexpr int kPlanes = 1, kHalves = 2;
+struct SixteenBitEntry : PlainEntry {
+    static constexpr int kPlanes = 2;
 };
-struct ScaledUnderD {
-    static constexpr bool kTrellis16 = false, kRowScale = false, kIntScale = true;
-    static constexpr int kPlanes = 1, kHalves = 1;
+struct ScaledEntry : PlainEntry {
+    static constexpr bool kIntScale = true;
 };
-template <>
-struct Entry<IQ2_K> : SixteenWide {};
-template <>
-struct Entry<IQ3_K> : SixteenWide {};
-template <>
-struct Entry<IQ4_K> : SixteenWide {};
-template <>
-struct Entry<Q6_K> : SixteenWide {};
-template <>
-struct Entry<IQ3_S> : ScaledUnderD {
-    static constexpr bool kMin = false, kCentred = true;
-};
-template <>
-struct Entry<Q4_K> : ScaledUnderD {
+struct ScaledMinEntry : ScaledEntry {
     static constexpr bool kMin = true, kCentred = false;
 };
-template <>
-struct Entry<Q5_K> : ScaledUnderD {
-    static constexpr bool kMin = true, kCentred = false;
+struct SixteenWideEntry : ScaledEntry {
+    static constexpr int kHalves = 2;
 };
+
+template <class T>
+struct EntryOf {
+    using Entry = PlainEntry;
+};
+#define ESP_ENTRY(name, entry) \
+    template <>                \
+    struct EntryOf<name> {     \
+        using Entry = entry;   \
+    };
+ESP_ENTRY(IQ2_KT_V1, SixteenBitEntry)
+ESP_ENTRY(IQ3_KT_V1, SixteenBitEntry)
+ESP_ENTRY(IQ4_KT_V1, SixteenBitEntry)
+ESP_ENTRY(IQ2_K, SixteenWideEntry)
+ESP_ENTRY(IQ3_K, SixteenWideEntry)
+ESP_ENTRY(IQ4_K, SixteenWideEntry)
+ESP_ENTRY(Q6_K, SixteenWideEntry)
+ESP_ENTRY(IQ3_S, ScaledEntry)
+ESP_ENTRY(Q4_K, ScaledMinEntry)
+ESP_ENTRY(Q5_K, ScaledMinEntry)
+#undef ESP_ENTRY
+template <class T>
+using Entry = typename EntryOf<T>::Entry;
 
 // Members that a type does not use stay unset and cost nothing.
 struct DecodedBlock {
@@ -67,7 +71,7 @@ struct DecodedBlock {
     I32 w_low[8];   // 3INST: the low bytes (zero point 0)
     F32 s;          // integer scale as float (row-scaled types), else the block's d
     I32 scale[2];   // kIntScale: of columns 0..15 and 16..31
-    I32 min;        // kMin
+    I32 min[2];     // kMin, likewise
     F32 minus_dmin;
 };
 

@@ -108,7 +108,7 @@ template <class T>
 static inline void k_scales(const uint8_t* unit, int i, DecodedBlock& out) {
     using L = Tile<T>;
     out.scale[0] = widen_u8(unit + L::kScale + 16 * i);
-    out.min = widen_u8(unit + L::kMin + 16 * i);
+    out.min[0] = widen_u8(unit + L::kMin + 16 * i);
     out.s = half_lanes(unit + L::kD);
     out.minus_dmin = mul(half_lanes(unit + L::kDmin), splat(-1.0f));
 }

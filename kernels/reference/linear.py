@@ -55,7 +55,7 @@ def _one_token(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
     """q [n_blocks, 32], dx [n_blocks] -> [n_out]"""
     products = (w.q * q).reshape(*w.q.shape[:2], 2, 16).sum(axis=3)  # exact int64 [n_out, n_blocks, 2]
     dots = products.sum(axis=2) if w.d is None else (products * w.scale).sum(axis=2)
-    sums = q.sum(axis=1)
+    sums = q.reshape(-1, 2, 16).sum(axis=2)  # [n_blocks, 2]
     acc = np.zeros((4, len(w.q)), np.float32)
     mean_acc = np.zeros(4, np.float32)
     for b in range(len(q)):
@@ -63,8 +63,10 @@ def _one_token(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
         s = w.scale[:, b, 0].astype(np.float32) if w.d is None else w.d[:, b]
         acc[p] = fma32(dots[:, b].astype(np.float32), dx[b] * s, acc[p])
         if w.min is not None and w.dmin is not None:
-            acc[p] = fma32((w.min[:, b] * sums[b]).astype(np.float32), dx[b] * -w.dmin[:, b], acc[p])
-        mean_acc[p] = fma32(sums[b : b + 1].astype(np.float32), dx[b : b + 1], mean_acc[p : p + 1])[0]
+            minimum = (w.min[:, b] * sums[b]).sum(axis=1).astype(np.float32)
+            acc[p] = fma32(minimum, dx[b] * -w.dmin[:, b], acc[p])
+        total = sums[b : b + 1].sum(axis=1).astype(np.float32)
+        mean_acc[p] = fma32(total, dx[b : b + 1], mean_acc[p : p + 1])[0]
     tree = (acc[0] + acc[1]) + (acc[2] + acc[3])
     if w.row_d is None:
         return tree

@@ -44,7 +44,7 @@ def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.nd
     if w.mean is not None:
         out = fma32(scaled, values, _rows(w.mean))
     elif w.min is not None and w.dmin is not None:
-        out = scaled * values - (w.dmin * w.min.astype(np.float32))[:, :, None]
+        out = scaled * values - np.repeat(w.dmin[:, :, None] * w.min.astype(np.float32), 16, axis=2)
     else:
         out = scaled * values
     return out.reshape(n_out, n_in)

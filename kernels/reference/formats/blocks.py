@@ -19,7 +19,7 @@ class Blocks:
     d: np.ndarray | None = None  # float32 [n_out, n_blocks]; None: a row-scaled type
     row_d: np.ndarray | None = None  # float32 [n_out]
     mean: np.ndarray | None = None  # float32 [n_out]
-    min: np.ndarray | None = None  # int32 [n_out, n_blocks]
+    min: np.ndarray | None = None  # int32 [n_out, n_blocks, 2]  of the same halves
     dmin: np.ndarray | None = None  # float32 [n_out, n_blocks]
     minus_zero: np.ndarray | None = None  # bool like q: a stored sign on a magnitude of zero
     gain: float = 1.0  # of linears

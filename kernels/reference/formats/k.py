@@ -31,7 +31,7 @@ def _with_min(blocks: np.ndarray, codes: np.ndarray) -> Blocks:
         in_blocks(codes),
         both(scales),
         d=per_block(f16(blocks, 0)),
-        min=mins.reshape(mins.shape[0], -1),
+        min=both(mins),
         dmin=per_block(f16(blocks, 2)),
     )
 
