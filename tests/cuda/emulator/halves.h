@@ -1,0 +1,22 @@
+// Halves as bits, rounded to nearest even as cvt.rn.f16.f32 does.
+#pragma once
+
+#include <cmath>
+
+#include "common/portability.h"
+
+namespace espalier {
+
+inline float f16_value(uint16_t bits) { return f16_to_f32(bits); }
+inline uint16_t f16_bits(float x) {
+    const unsigned sign = bits_from_float(x) >> 16 & 0x8000u;
+    const float magnitude = std::fabs(x);
+    if (!(magnitude < 65520.0f)) return uint16_t(sign | (x != x ? 0x7FFFu : 0x7C00u));  // rounds to infinity; NaN
+    // The spacing of halves near x. A carry out of the mantissa raises the exponent by itself.
+    const int unit = magnitude < 0x1p-14f ? -24 : std::ilogb(magnitude) - 10;
+    const int steps = int(std::nearbyint(std::ldexp(magnitude, -unit)));
+    return uint16_t(sign | unsigned(steps + (unit + 24) * 1024));
+}
+inline unsigned pack_f16(float low, float high) { return f16_bits(low) | unsigned(f16_bits(high)) << 16; }
+
+}  // namespace espalier

@@ -1,0 +1,205 @@
+"""CUDA kernels on the CPU: builds .cu files with g++ against tests/cuda/emulator and runs their kernels.
+
+Builds are kept in build/cuda_emulator under a digest of every file they were made of, so that a second run
+compiles nothing and two test processes share them.
+"""
+
+import ctypes
+import fcntl
+import os
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from kernels.cuda import nvrtc, sources
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATOR = ROOT / "tests" / "cuda" / "emulator"
+BUILD = ROOT / "build" / "cuda_emulator"
+INCLUDE_FOLDERS = (EMULATOR, nvrtc.INCLUDE_ROOT)
+RUNTIME = ("block.cpp", "launch.cpp", "guarded_memory.cpp", "tensor_core.cpp")
+
+#: No contraction, as on the device. Kernels view bytes as words, so no strict aliasing. The rest of a page is
+#: touched before a stack frame passes it, so that the guard page below a fiber's stack is met.
+_FLAGS = (
+    *("-std=c++17", "-O2", "-fPIC", "-shared"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing", "-fstack-clash-protection"),
+    *("-Wall", "-Wextra", "-Wno-unknown-pragmas", "-DESP_CUDA_HOST"),
+    *(f"-I{folder}" for folder in INCLUDE_FOLDERS),
+)
+#: Set to 1: undefined behaviour in a kernel is reported on stderr, with file and line.
+SANITIZE = os.environ.get("ESPALIER_CUDA_UBSAN") == "1"
+_CHECKS = ("-g1", "-fsanitize=undefined") if SANITIZE else ("-Werror",)
+
+#: Thread orders. A result that depends on them misses a barrier.
+LOWEST_FIRST, HIGHEST_FIRST, SEEDED = 0, 1, 20251
+ORDERS = (LOWEST_FIRST, HIGHEST_FIRST, SEEDED)
+
+_one_launch = threading.Lock()  # the emulated device runs one kernel at a time
+
+
+class KernelFault(RuntimeError):
+    """A launch that a device would refuse, or a kernel that did what the emulation catches."""
+
+
+@contextmanager
+def thread_order(order: int) -> Iterator[None]:
+    """Kernels run their ready threads lowest first, highest first, or as drawn with any other number as seed."""
+    runtime().espalier_set_order(order)
+    try:
+        yield
+    finally:
+        runtime().espalier_set_order(LOWEST_FIRST)
+
+
+class EmulatedModule:
+    """The kernels of one library made by `build`."""
+
+    def __init__(self, library: Path) -> None:
+        runtime()  # its symbols first
+        self._library = ctypes.CDLL(str(library))
+
+    def launch(
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        arguments: Sequence[bytes],
+        shared_bytes: int = 0,
+    ) -> None:
+        """Run every block. arguments: the bytes of each parameter. Raises KernelFault."""
+        values = [ctypes.create_string_buffer(value, len(value)) for value in arguments]
+        message = ctypes.create_string_buffer(2000)
+        with _one_launch:
+            failed = self._launcher(kernel)(
+                _dimensions(grid),
+                _dimensions(block),
+                ctypes.c_size_t(shared_bytes),
+                (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values)),
+                (ctypes.c_size_t * len(values))(*(len(value) for value in arguments)),
+                ctypes.c_size_t(len(values)),
+                message,
+                ctypes.c_size_t(len(message)),
+            )
+        if failed:
+            raise KernelFault(message.value.decode(errors="replace"))
+
+    def _launcher(self, kernel: str) -> "ctypes._NamedFuncPointer":
+        try:
+            return self._library[f"launch_{kernel}"]
+        except AttributeError:
+            raise KernelFault(f"the module has no kernel {kernel}") from None
+
+
+class GuardedBuffer:
+    """Device memory: an access past its end faults. `array` is the host's view of its bytes."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.pointer: int | None = runtime().espalier_allocate(n_bytes)
+        if not self.pointer:
+            raise MemoryError(f"no host memory for an emulated buffer of {n_bytes} bytes")
+        self.array = np.frombuffer((ctypes.c_uint8 * n_bytes).from_address(self.pointer), np.uint8)
+
+    def __del__(self) -> None:
+        if getattr(self, "pointer", None):
+            runtime().espalier_release(self.pointer)
+
+
+def run_kernel(
+    module: EmulatedModule,
+    kernel: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    *arguments: np.ndarray | np.generic,
+    shared_bytes: int = 0,
+) -> None:
+    """Launch on guarded copies of the arrays, which take the results back."""
+    buffers: list[tuple[np.ndarray, GuardedBuffer]] = []
+    values = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            buffer = GuardedBuffer(argument.nbytes)
+            buffer.array[:] = np.ascontiguousarray(argument).reshape(-1).view(np.uint8)
+            buffers.append((argument, buffer))
+            values.append(np.uint64(buffer.pointer).tobytes())
+        else:
+            values.append(argument.tobytes())
+    module.launch(kernel, grid, block, values, shared_bytes)
+    for array, buffer in buffers:
+        array[...] = buffer.array.view(array.dtype).reshape(array.shape)
+
+
+@cache
+def runtime() -> ctypes.CDLL:
+    """The scheduler and the guarded memory, shared by all modules of the process."""
+    files = [EMULATOR / name for name in RUNTIME]
+    headers = {path for file in files for path in sources.included_files(file, INCLUDE_FOLDERS)}
+    path = _built("runtime", sorted(headers), files, ("-O3",))
+    library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    library.espalier_allocate.restype = ctypes.c_void_p
+    library.espalier_allocate.argtypes = [ctypes.c_size_t]
+    library.espalier_release.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def build(source: Path, defines: Sequence[str], kernels: Sequence[str]) -> Path:
+    """A library with the named `extern "C"` kernels of a .cu file. Raises KernelFault where g++ refuses it."""
+    wrapper = "".join(
+        [
+            f'#include "{source}"\n#include "export_kernel.h"\n',
+            *(f"ESP_EXPORT_KERNEL({kernel})\n" for kernel in kernels),
+        ]
+    )
+    files = sources.included_files(source, INCLUDE_FOLDERS)
+    emulator = [
+        path for name in ("cuda_host.h", "export_kernel.h") for path in _with_includes(EMULATOR / name)
+    ]
+    options = ("-fvisibility=hidden", *_CHECKS, *(f"-D{define}" for define in defines))
+    return _built(source.stem, sorted({*files, *emulator}), wrapper, options)
+
+
+def _with_includes(path: Path) -> list[Path]:
+    return sources.included_files(path, INCLUDE_FOLDERS)
+
+
+def _built(
+    name: str, depends_on: Sequence[Path], program: str | Sequence[Path], options: Sequence[str] = ()
+) -> Path:
+    """The library, from the build folder or compiled now. program: a C++ text, or files."""
+    key = sources.digest(depends_on, _compiler_version(), *_FLAGS, *options, str(program))
+    library = BUILD / f"{name}-{key}.so"
+    if library.exists():
+        return library
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / f"{name}-{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be compiling the same
+        if not library.exists():
+            _compile(library, program, options)
+    return library
+
+
+def _compile(library: Path, program: str | Sequence[Path], options: Sequence[str]) -> None:
+    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
+    from_text = isinstance(program, str)
+    inputs = ["-x", "c++", "-"] if from_text else [str(path) for path in program]
+    command = ["g++", *_FLAGS, *options, *inputs, "-o", str(unfinished)]
+    result = subprocess.run(
+        command, input=program if from_text else None, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise KernelFault(f"g++ refuses {library.stem}:\n{result.stderr}")
+    unfinished.replace(library)
+
+
+@cache
+def _compiler_version() -> str:
+    return subprocess.run(["g++", "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def _dimensions(sizes: Sequence[int]) -> "ctypes.Array[ctypes.c_uint]":
+    return (ctypes.c_uint * 3)(*sizes, *([1] * (3 - len(sizes))))
