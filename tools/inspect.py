@@ -21,6 +21,7 @@ def run(model: Path, ctx_size: int | None) -> None:
         out.print(_metadata_table(gguf))
         out.print(_tensor_table(gguf))
         out.print(_type_table(gguf))
+        out.print(f"files: {len(gguf.files)} of {gguf.size / 2**20:.1f} MiB together")
         for line in (*_text_lines(gguf), *_model_lines(gguf, ctx_size)):
             out.print(line, markup=False, soft_wrap=True)
 

@@ -1,14 +1,16 @@
 """A cursor over the bytes of a model file that cannot be led outside them.
 
 Every length comes from an untrusted file: it is a Python int (which cannot wrap) and is compared with the
-bytes that are left before anything is read, allocated or looped over.
+bytes that are left before anything is read, allocated or looped over. A window of the file moves with the cursor,
+so an index of any size costs no more memory than what is kept of it.
 """
 
-import mmap
 import struct
-from pathlib import Path
 
 from engine.errors import ModelFileError
+from engine.loading.model_file import ModelFile
+
+WINDOW_BYTES = 1 << 20
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
@@ -22,12 +24,13 @@ def shown(name: str, limit: int = 80) -> str:
 class ByteReader:
     """Reads little-endian values forward. `subject` says what is being read, for the error message."""
 
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self.path = path
-        self.data = data
-        self.size = len(data)
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+        self.size = file.size
         self.position = 0
         self.subject = "the header"
+        self._window = b""
+        self._window_start = 0
 
     @property
     def remaining(self) -> int:
@@ -36,7 +39,7 @@ class ByteReader:
     def error(self, problem: str, at: int | None = None) -> ModelFileError:
         """The error to raise, one line: file, subject, byte offset (`at`, else the cursor's), problem."""
         offset = self.position if at is None else at
-        return ModelFileError(f"{self.path}: {self.subject} at byte {offset}: {problem}")
+        return ModelFileError(f"{self.file.path}: {self.subject} at byte {offset}: {problem}")
 
     def require(self, n_bytes: int, what: str) -> None:
         """Raises ModelFileError unless n_bytes more bytes are there."""
@@ -54,16 +57,22 @@ class ByteReader:
                 f"and the file has {self.remaining} left; it is damaged or was not copied whole"
             )
 
+    def upcoming(self, n_bytes: int) -> bytes:
+        """The next n_bytes and what else is at hand after them; at the end of the file fewer. Moves no cursor."""
+        start = self._cover(min(n_bytes, self.remaining))
+        return self._window[start:]
+
     def take(self, n_bytes: int, what: str) -> bytes:
         self.require(n_bytes, what)
-        start = self.position
+        start = self._cover(n_bytes)
         self.position += n_bytes
-        return self.data[start : self.position]
+        return self._window[start : start + n_bytes]
 
     def unpack(self, layout: struct.Struct, what: str) -> int | float | bool:
         """One value of a struct layout with one field."""
         self.require(layout.size, what)
-        (value,) = layout.unpack_from(self.data, self.position)
+        start = self._cover(layout.size)
+        (value,) = layout.unpack_from(self._window, start)
         self.position += layout.size
         return value
 
@@ -84,3 +93,12 @@ class ByteReader:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
             raise self.error(f"{what} {raw[:40]!r} is not UTF-8", start) from None
+
+    def _cover(self, n_bytes: int) -> int:
+        """Have n_bytes from the cursor on, which the file holds, in the window; where in it they begin."""
+        start = self.position - self._window_start
+        if start + n_bytes > len(self._window):
+            n_read = min(max(n_bytes, WINDOW_BYTES), self.remaining)
+            self._window = self.file.read(self.position, n_read).tobytes()
+            self._window_start, start = self.position, 0
+        return start

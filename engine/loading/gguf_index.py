@@ -11,6 +11,7 @@ from engine.loading.byte_reader import ByteReader, shown
 from engine.loading.foreign_files import describe_foreign, describe_version
 from engine.loading.gguf_types import describe_unread_type
 from engine.loading.gguf_values import read_value
+from engine.loading.model_file import ModelFile
 from kernels.quant_tensor import TYPES_BY_GGML_ID, QuantType
 
 MAX_KEYS = 1 << 16
@@ -19,6 +20,7 @@ MAX_KEY_BYTES = (1 << 16) - 1
 MAX_TENSOR_NAME_BYTES = 128
 MAX_DIM = 1 << 40
 MAX_ALIGNMENT = 1 << 20
+MAX_METADATA_BYTES = 1 << 27  # the largest real ones, 262 000 tokens with their merges, take a tenth
 _LEAST_KEY_BYTES = 8 + 1 + 4 + 1  # length, one byte of name, value type, one byte of value
 _LEAST_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # length, name, dimension count, one dimension, type, offset
 
@@ -30,9 +32,11 @@ class TensorInfo:
     name: str
     ggml_type: int
     shape: tuple[int, ...]  # as in the file: the row length (ne0) first
+    file: ModelFile  # of a split model, the part that holds it
     offset: int  # from the start of the file
     nbytes: int
     space: int
+    alignment: int  # of the tensors of this file
 
     @property
     def type(self) -> QuantType:
@@ -52,18 +56,35 @@ class _Entry(NamedTuple):
     position: int  # of the entry in the file
 
 
-def read_index(reader: ByteReader) -> tuple[dict[str, Any], dict[str, TensorInfo], int]:
-    """(metadata, tensors by name in file order, alignment), all checked. Raises ModelFileError."""
+class Metadata(dict[str, Any]):
+    """Keys and their values; `position_of` a key is its byte offset in the file, for messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position_of: dict[str, int] = {}
+
+
+class Index(NamedTuple):
+    """What one file says it holds."""
+
+    file: ModelFile
+    metadata: Metadata
+    tensors: dict[str, TensorInfo]  # by name, in file order
+
+
+def read_index(file: ModelFile) -> Index:
+    """The index, all of it checked. Raises ModelFileError."""
+    reader = ByteReader(file)
     n_tensors, n_keys = _read_header(reader)
     metadata = _read_metadata(reader, n_keys)
-    _refuse_split(reader, metadata)
     alignment = _alignment(reader, metadata)
-    return metadata, _place_tensors(reader, _read_tensor_entries(reader, n_tensors), alignment), alignment
+    tensors = _place_tensors(reader, _read_tensor_entries(reader, n_tensors), alignment)
+    return Index(file, metadata, tensors)
 
 
 def _read_header(reader: ByteReader) -> tuple[int, int]:
     """(number of tensors, number of metadata keys), both small enough for the bytes that are left."""
-    head = reader.data[:64]
+    head = reader.upcoming(64)
     if head[:4] != b"GGUF":
         raise reader.error(describe_foreign(head))
     reader.position = 4
@@ -79,8 +100,8 @@ def _read_header(reader: ByteReader) -> tuple[int, int]:
     return n_tensors, n_keys
 
 
-def _read_metadata(reader: ByteReader, n_keys: int) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
+def _read_metadata(reader: ByteReader, n_keys: int) -> Metadata:
+    metadata = Metadata()
     for i in range(n_keys):
         reader.subject = f"metadata key {i + 1} of {n_keys}"
         start = reader.position
@@ -88,26 +109,23 @@ def _read_metadata(reader: ByteReader, n_keys: int) -> dict[str, Any]:
         reader.subject = f"key {shown(key)}"
         if key in metadata:
             raise reader.error("is there twice; each key is allowed once", start)
-        metadata[key] = read_value(reader)
+        metadata[key], metadata.position_of[key] = read_value(reader), start
+        if reader.position > MAX_METADATA_BYTES:
+            raise reader.error(
+                f"the metadata up to here is longer than the {MAX_METADATA_BYTES} bytes allowed"
+            )
     return metadata
 
 
-def _refuse_split(reader: ByteReader, metadata: dict[str, Any]) -> None:
-    count = metadata.get("split.count", 1)
-    if count not in (0, 1):
-        reader.subject = "key 'split.count'"
-        raise reader.error(
-            f"the model is split into {count} files, which this build does not read; "
-            "merge them into one first (gguf-split --merge)"
-        )
-
-
-def _alignment(reader: ByteReader, metadata: dict[str, Any]) -> int:
+def _alignment(reader: ByteReader, metadata: Metadata) -> int:
     alignment = metadata.get("general.alignment", 32)
     whole = isinstance(alignment, int) and not isinstance(alignment, bool)
     if not whole or not 1 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         reader.subject = "key 'general.alignment'"
-        raise reader.error(f"is {_brief(alignment)}; a power of two up to {MAX_ALIGNMENT} is needed")
+        raise reader.error(
+            f"is {_brief(alignment)}; a power of two up to {MAX_ALIGNMENT} is needed",
+            metadata.position_of["general.alignment"],
+        )
     return alignment
 
 
@@ -164,7 +182,9 @@ def _place_tensors(reader: ByteReader, entries: dict[str, _Entry], alignment: in
             raise reader.error(
                 f"its data, bytes {start} to {end}, runs into the tensor at byte {space_end}", entry.position
             )
-        placed[name] = TensorInfo(name, entry.ggml_type, entry.shape, start, nbytes, space_end - start)
+        placed[name] = TensorInfo(
+            name, entry.ggml_type, entry.shape, reader.file, start, nbytes, space_end - start, alignment
+        )
         space_end = start
     return {name: placed[name] for name in entries}
 

@@ -58,7 +58,7 @@ def _looks_three_inst(gguf: GGUFFile, ops: Ops) -> bool:
 
 def _verdict_by_size(gguf: GGUFFile) -> bool | None:
     """True: the gaps after the IQ4_KT tensors fit 3INST rows alone. None: no such tensor, or either fits."""
-    fits = [(_fills(gguf, t, TYPES["IQ4_KT"]), _fills(gguf, t, TYPES["IQ4_KT_V1"]))
+    fits = [(_fills(t, TYPES["IQ4_KT"]), _fills(t, TYPES["IQ4_KT_V1"]))
             for t in gguf.tensors.values() if t.ggml_type == _IQ4_KT]  # fmt: skip
     only_integer = any(integer and not three_inst for integer, three_inst in fits)
     only_three_inst = any(three_inst and not integer for integer, three_inst in fits)
@@ -67,10 +67,10 @@ def _verdict_by_size(gguf: GGUFFile) -> bool | None:
     return None
 
 
-def _fills(gguf: GGUFFile, tensor: TensorInfo, quant_type: QuantType) -> bool:
+def _fills(tensor: TensorInfo, quant_type: QuantType) -> bool:
     """Whether the tensor, read as quant_type, leaves no more than padding before the next."""
     slack = tensor.space - quant_type.row_bytes(tensor.shape[0]) * tensor.n_rows
-    return 0 <= slack < gguf.alignment
+    return 0 <= slack < tensor.alignment
 
 
 def _sample_indices(gguf: GGUFFile) -> np.ndarray:
@@ -84,11 +84,11 @@ def _sample_indices(gguf: GGUFFile) -> np.ndarray:
 
 def _tensor_indices(gguf: GGUFFile, tensor: TensorInfo, share: int) -> Iterator[np.ndarray]:
     """One array of group indices per sampled row, about `share` indices together and at least one row's."""
-    data = gguf.tensor_bytes(tensor.name).reshape(tensor.n_rows, -1)
     groups_per_row = tensor.shape[0] // 8
     n_rows = min(max(share // groups_per_row, 1), tensor.n_rows)
-    for row in np.linspace(0, tensor.n_rows - 1, n_rows).astype(int):
-        blocks = data[row, tensor.type.row_header_bytes :].reshape(-1, tensor.type.block_bytes)
+    for row in np.linspace(0, tensor.n_rows - 1, n_rows).astype(int).tolist():
+        data = gguf.tensor_row(tensor.name, row)
+        blocks = data[tensor.type.row_header_bytes :].reshape(-1, tensor.type.block_bytes)
         indices = np.ascontiguousarray(blocks[:, 4:68]).view("<u2").reshape(-1, 4)  # four groups a 32-block
         yield indices[indices.any(axis=1)].ravel()[:share]
 

@@ -4,6 +4,7 @@ The cheap checks come first, so that a file this build cannot serve is refused b
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from kernels.ops import Ops
 from kernels.quant_tensor import QuantType
+
+_KEY = re.compile(r"[\w.]+")  # as the text side's messages begin
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def load_model(
         gguf.check_unchanged()
     return LoadedModel(
         path=gguf.path,
-        name=gguf.path.stem,
+        name=gguf.name,
         config=config,
         model=model,
         tokenizer=tokenizer,
@@ -74,8 +77,15 @@ def _load_text(gguf: GGUFFile) -> tuple[Tokenizer, ChatTemplate]:
     try:
         tokenizer = load_tokenizer(gguf.metadata)
         return tokenizer, ChatTemplate.from_metadata(gguf.metadata, tokenizer)
-    except ModelFileError as error:  # the text side knows keys, not files
-        raise ModelFileError(f"{gguf.path}: {error}") from error
+    except ModelFileError as error:  # the text side knows keys, not files; its messages begin with the key
+        raise ModelFileError(f"{gguf.path}: {_placed(gguf, str(error))}") from error
+
+
+def _placed(gguf: GGUFFile, message: str) -> str:
+    """The message with the byte offset of the key it begins with, where the file has the key."""
+    key = _KEY.match(message)
+    position = gguf.metadata.position_of.get(key[0]) if key else None
+    return message if position is None else f"at byte {position}: {message}"
 
 
 def _notes(

@@ -1,19 +1,19 @@
 """Typed look-ups in GGUF metadata: each says which key is wrong, what it holds and what would do."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.errors import ModelFileError
+from engine.loading.gguf_index import Metadata
 
 
 class MetadataReader:
     """The keys of one architecture. Names are given without the architecture's prefix."""
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], prefix: str) -> None:
+    def __init__(self, path: Path, metadata: Metadata, prefix: str) -> None:
         self.path = path
         self.metadata = metadata
         self.prefix = prefix
@@ -23,26 +23,28 @@ class MetadataReader:
 
     def error(self, name: str, needed: str) -> ModelFileError:
         key = self.prefix + name
-        found = f"is {_brief(self.metadata[key])}" if key in self.metadata else "is missing"
-        return ModelFileError(f"{self.path}: key {key!a} {found}; {needed}")
+        if key not in self.metadata:
+            return ModelFileError(f"{self.path}: key {key!a} is missing; {needed}")
+        place = f"key {key!a} at byte {self.metadata.position_of[key]}"
+        return ModelFileError(f"{self.path}: {place}: is {_brief(self.metadata[key])}; {needed}")
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """An integer in low..high. Without a default, a missing key is an error."""
-        value = self.metadata.get(self.prefix + name, default)
+        value: Any = self.metadata.get(self.prefix + name, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise self.error(name, f"an integer from {low} to {high} is needed")
         return value
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number in low..high. Without a default, a missing key is an error."""
-        value = self.metadata.get(self.prefix + name, default)
+        value: Any = self.metadata.get(self.prefix + name, default)
         known = isinstance(value, int | float) and not isinstance(value, bool)
         if not known or not math.isfinite(value) or not low <= value <= high:
             raise self.error(name, f"a number from {low:g} to {high:g} is needed")
         return float(value)
 
     def text(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.metadata.get(self.prefix + name, default)
+        value: Any = self.metadata.get(self.prefix + name, default)
         if not isinstance(value, str) or value not in allowed:
             raise self.error(name, f"this build knows {', '.join(allowed)}")
         return value

@@ -102,7 +102,7 @@ class FileWeights:
         return tensor
 
     def _error(self, tensor: TensorInfo, problem: str) -> ModelFileError:
-        place = f"{self._gguf.path}: tensor {shown(tensor.name)} at byte {tensor.offset}"
+        place = f"{tensor.file.path}: tensor {shown(tensor.name)} at byte {tensor.offset}"
         return ModelFileError(f"{place}: {problem}")
 
     def _done(self, tensor: TensorInfo, nbytes_held: int) -> None:

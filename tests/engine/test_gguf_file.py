@@ -77,22 +77,26 @@ def test_a_type_with_a_longer_row_header_must_fit_its_space(tmp_path):
         gguf.tensor_bytes("w", TYPES["IQ4_KT_V1"])
 
 
-def test_close_refuses_while_a_view_is_left(tmp_path):
-    gguf = GGUFFile.open(write_gguf(tmp_path / "m.gguf", {}, [Tensor("a", "F32", (4,), bytes(16))]))
-    view = gguf.tensor_bytes("a")
-    with pytest.raises(BufferError):
-        gguf.close()
-    del view
-    gguf.close()
+def resized(path, n_bytes):
+    path.write_bytes(path.read_bytes()[:n_bytes].ljust(n_bytes, b"\0"))
 
 
-def test_a_file_that_shrinks_while_it_loads_is_noticed(tmp_path):
+@pytest.mark.parametrize("n_bytes", [8, 120, 400])
+def test_a_file_that_changes_its_size_while_it_loads_is_noticed(tmp_path, n_bytes):
     path = write_gguf(tmp_path / "m.gguf", {}, [Tensor("a", "F32", (4,), bytes(16))])
     with GGUFFile.open(path) as gguf:
         gguf.check_unchanged()
-        path.write_bytes(path.read_bytes()[:-8])
-        with pytest.raises(ModelFileError, match="while it was being loaded"):
+        resized(path, n_bytes)
+        with pytest.raises(ModelFileError, match="written to while it was being loaded"):
             gguf.check_unchanged()
+
+
+def test_bytes_that_have_gone_are_an_error_and_no_signal(tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", {}, [Tensor("a", "F32", (1 << 16,), bytes(1 << 18))])
+    with GGUFFile.open(path) as gguf:
+        resized(path, 1 << 12)
+        with pytest.raises(ModelFileError, match=r"ends at byte 4096 .* truncated while it was being loaded"):
+            gguf.tensor_bytes("a")
 
 
 def test_a_large_vocabulary_reads_whole(tmp_path):

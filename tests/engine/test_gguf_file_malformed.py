@@ -88,7 +88,8 @@ MALFORMED = {
     "alignment 48": (gguf_bytes({"general.alignment": 48}), "is 48; a power of two"),
     "alignment 2^31": (gguf_bytes({"general.alignment": 2**31}), "is 2147483648; a power of two"),
     "alignment text": (gguf_bytes({"general.alignment": "32"}), "is '32'; a power of two"),
-    "split": (gguf_bytes({"split.count": 3}), "split into 3 files"),
+    "split without number": (gguf_bytes({"split.count": 3}), "'split.no' is missing"),
+    "split into 2^31": (gguf_bytes({"split.count": 2**31}), "'split.count' at byte .* from 0 to 512"),
     "tensor name of 2^40": (header(1, 0) + u64(2**40) + bytes(64), "1 to 128 are allowed"),
     "tensor twice": (tensors(ENTRY, ENTRY), "tensor 'w' .* is there twice"),
     "no dimensions": (tensors(tensor_entry("w", (), 0, 0)), "has 0 dimensions"),
@@ -144,7 +145,7 @@ def test_a_malformed_file_is_refused_in_one_line(tmp_path, name):
     message = refusal(path)
 
     assert re.search(expected, message), message
-    assert not data or " at byte " in message
+    assert not data or " at byte " in message or "is missing" in message
 
 
 def test_what_is_no_file_is_refused(tmp_path):

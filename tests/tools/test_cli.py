@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EspalierError
+from support.gguf_writer import contents, part_path, write_split
 from support.tiny_models import write_tiny_llama
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 from tools.serve import parse_size
@@ -108,6 +109,15 @@ def test_too_little_kv_memory_says_what_would_work(tmp_path: Path) -> None:
 def test_a_context_longer_than_the_trained_one_is_refused(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "m.gguf", n_ctx=128)
     assert_refused(espalier("serve", path, "--port", "0", "--ctx-size", "129"), "128")
+
+
+def test_inspect_reads_all_parts_of_a_split_model(tmp_path: Path) -> None:
+    metadata, tensors = contents(write_tiny_llama(tmp_path / "m.gguf"))
+    done = espalier("inspect", write_split(tmp_path, metadata, tensors, [0, 9]))
+    assert done.returncode == 0, done.stderr
+    assert "files: 3" in done.stdout
+    assert "blk.1.ffn_down.weight" in done.stdout
+    assert_refused(espalier("inspect", part_path(tmp_path, 2, 3)), "part 2 of 3", "split-00001-of-00003.gguf")
 
 
 def test_inspect_shows_tensors_types_and_memory(tmp_path: Path) -> None:
