@@ -8,9 +8,12 @@
 #include "legacy_blocks.h"
 
 #define ESP_DENSE_TYPES(X) X(F32) X(F16) X(BF16)
-#define ESP_QUANT_TYPES(X)                                                                       \
-    X(Q8_0) X(Q6_0) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ3_S) X(IQ2_K) X(IQ3_K) X(IQ4_K) X(IQ4_KS)         \
-    X(IQ1_KT) X(IQ2_KT) X(IQ3_KT) X(IQ4_KT) X(IQ2_KT_V1) X(IQ3_KT_V1) X(IQ4_KT_V1)
+#define ESP_LEGACY_TYPES(X) X(Q8_0) X(Q6_0)
+#define ESP_K_TYPES(X) X(Q4_K) X(Q5_K) X(Q6_K)
+#define ESP_IQ_TYPES(X) X(IQ3_S)
+#define ESP_IQK_TYPES(X) X(IQ2_K) X(IQ3_K) X(IQ4_K) X(IQ4_KS)
+#define ESP_KT_TYPES(X) X(IQ1_KT) X(IQ2_KT) X(IQ3_KT) X(IQ4_KT) X(IQ2_KT_V1) X(IQ3_KT_V1) X(IQ4_KT_V1)
+#define ESP_QUANT_TYPES(X) ESP_LEGACY_TYPES(X) ESP_K_TYPES(X) ESP_IQ_TYPES(X) ESP_IQK_TYPES(X) ESP_KT_TYPES(X)
 
 namespace espalier {
 

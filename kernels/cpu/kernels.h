@@ -14,7 +14,7 @@ namespace espalier {
 
 constexpr int kTypeCount = kTensorTypeCount;
 
-// A matrix in row-lane tiles (tile_layout.h); a view, the memory is PackedMatrix's.
+// A matrix in row-lane tiles (tiles/layout.h); a view, the memory is PackedMatrix's.
 struct TiledMatrix {
     const uint8_t* tiles;
     int64_t tile_bytes;

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "cpu/linear_activations.h"
-#include "cpu/tile_decode.h"
+#include "cpu/tiles/decode.h"
 
 namespace espalier::ESPALIER_TIER {
 

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "common/dequantize.h"
-#include "cpu/tile_pack.h"
+#include "cpu/tiles/pack.h"
 
 namespace espalier {
 namespace {

@@ -1,104 +1,9 @@
-// A 32-block of a tile as vectors: the weights of 16 rows as unsigned bytes, and what multiplies their dot products.
-// One overload of decode() for each layout of tile_layout.h, over the vectors of simd.h. These restate the decoding
-// of kernels/common for speed and are compared with it bit for bit.
-//
-// Weights enter as u8 with the zero point 128 (or 0, see Entry), so that dot = sum(u * a) - 128 * sum(a).
+// The KT types' tiles as vectors (tiles/decoded_block.h).
 #pragma once
 
-#include "cpu/simd.h"
-#include "cpu/tile_layout.h"
+#include "cpu/tiles/decoded_block.h"
 
 namespace espalier::ESPALIER_TIER {
-
-// Where the parts of one tile begin.
-struct TileView {
-    const uint8_t* body;
-    const uint8_t* tail;
-};
-
-template <class T>
-static inline TileView view_tile(const uint8_t* tile, int64_t n_blocks) {
-    return {tile + row_factor_bytes<T>(), tile + tail_offset<T>(n_blocks)};
-}
-
-// How integers enter the formula (block32.h). Types that enter alike share the kernels of linear_matmul.h.
-struct PlainEntry {
-    static constexpr int kPlanes = 1;         // 2: 16-bit values, in two planes of bytes
-    static constexpr int kHalves = 1;         // integer scales (and minimums) in a 32-block that differ
-    static constexpr bool kIntScale = false;  // an integer scale times the dot, under the block's d
-    static constexpr bool kMin = false;
-    static constexpr bool kCentred = true;    // zero point 128; else 0
-};
-struct SixteenBitEntry : PlainEntry {
-    static constexpr int kPlanes = 2;
-};
-struct ScaledEntry : PlainEntry {
-    static constexpr bool kIntScale = true;
-};
-struct ScaledMinEntry : ScaledEntry {
-    static constexpr bool kMin = true, kCentred = false;
-};
-struct SixteenWideEntry : ScaledEntry {
-    static constexpr int kHalves = 2;
-};
-
-template <class T>
-struct EntryOf {
-    using Entry = PlainEntry;
-};
-#define ESP_ENTRY(name, entry) \
-    template <>                \
-    struct EntryOf<name> {     \
-        using Entry = entry;   \
-    };
-ESP_ENTRY(IQ2_KT_V1, SixteenBitEntry)
-ESP_ENTRY(IQ3_KT_V1, SixteenBitEntry)
-ESP_ENTRY(IQ4_KT_V1, SixteenBitEntry)
-ESP_ENTRY(IQ2_K, SixteenWideEntry)
-ESP_ENTRY(IQ3_K, SixteenWideEntry)
-ESP_ENTRY(IQ4_K, SixteenWideEntry)
-ESP_ENTRY(Q6_K, SixteenWideEntry)
-ESP_ENTRY(IQ3_S, ScaledEntry)
-ESP_ENTRY(Q4_K, ScaledMinEntry)
-ESP_ENTRY(Q5_K, ScaledMinEntry)
-#undef ESP_ENTRY
-template <class T>
-using Entry = typename EntryOf<T>::Entry;
-
-// Members that a type does not use stay unset and cost nothing.
-struct DecodedBlock {
-    I32 w[8];       // u8 panel vectors; 3INST: the high bytes of value + 32768
-    I32 w_low[8];   // 3INST: the low bytes (zero point 0)
-    F32 s;          // integer scale as float (row-scaled types), else the block's d
-    I32 scale[2];   // kIntScale: of columns 0..15 and 16..31
-    I32 min[2];     // kMin, likewise
-    F32 minus_dmin;
-};
-
-static inline I32 splat_bytes(int x) { return splat(static_cast<int32_t>(0x01010101u * static_cast<uint32_t>(x & 255))); }
-static inline F32 half_lanes(const uint8_t* p) { return load_f16(reinterpret_cast<const uint16_t*>(p)); }
-
-// Bits of a code plane for panel vector V = 0..7, moved to bit kTo of every byte.
-template <int kBits, int V, int kTo>
-static inline I32 plane_bits(const uint8_t* plane) {
-    constexpr int kPerVector = 8 / kBits, kFrom = kBits * (V % kPerVector);
-    const I32 x = load_bytes(plane + V / kPerVector * 64);
-    const I32 mask = splat_bytes(((1 << kBits) - 1) << kTo);
-    if constexpr (kFrom > kTo) return bit_and(shift_right<kFrom - kTo>(x), mask);
-    if constexpr (kFrom < kTo) return bit_and(shift_left<kTo - kFrom>(x), mask);
-    return bit_and(x, mask);
-}
-
-// f(V) for V = 0..7 as compile-time constants.
-template <int V>
-struct Index {
-    static constexpr int value = V;
-};
-template <class F>
-static inline __attribute__((always_inline)) void for_each_vector(F f) {
-    f(Index<0>{}), f(Index<1>{}), f(Index<2>{}), f(Index<3>{});
-    f(Index<4>{}), f(Index<5>{}), f(Index<6>{}), f(Index<7>{});
-}
 
 // ---- The integer trellis.
 
@@ -277,5 +182,3 @@ static inline void decode(IQ4_KT_V1, TileView t, int64_t u, int i, DecodedBlock&
 }
 
 }  // namespace espalier::ESPALIER_TIER
-
-#include "cpu/tile_decode_codes.h"

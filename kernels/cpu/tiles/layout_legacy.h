@@ -1,0 +1,20 @@
+// Tiles of the 32-wide types (tiles/layout.h says what the planes are).
+#pragma once
+
+#include "cpu/tiles/tile.h"
+
+namespace espalier {
+
+template <>
+struct Tile<Q8_0> {
+    static constexpr int kCode8 = 0;      // value + 128
+    static constexpr int kUnitBlocks = 1, kUnitBytes = 512, kTailBytes = 32;  // tail: f16 d a row
+};
+template <>
+struct Tile<Q6_0> {
+    static constexpr int kCode4 = 0;
+    static constexpr int kCode2 = 256;
+    static constexpr int kUnitBlocks = 1, kUnitBytes = 384, kTailBytes = 32;
+};
+
+}  // namespace espalier

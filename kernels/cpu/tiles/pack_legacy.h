@@ -1,0 +1,20 @@
+// The 32-wide types' blocks into the lanes of a tile (tiles/pack.h).
+#pragma once
+
+#include "cpu/tiles/lanes.h"
+
+namespace espalier {
+
+inline void pack_unit(Q8_0, const uint8_t* block, int row, uint8_t* unit) {
+    for (int j = 0; j < 32; ++j) put_code<8>(unit + Tile<Q8_0>::kCode8, 0, row, j, Q8_0::value(block, j) + 128);
+}
+
+inline void pack_unit(Q6_0, const uint8_t* block, int row, uint8_t* unit) {
+    for (int j = 0; j < 32; ++j) {
+        const int code = Q6_0::value(block, j) + 32;
+        put_code<4>(unit + Tile<Q6_0>::kCode4, 0, row, j, code & 15);
+        put_code<2>(unit + Tile<Q6_0>::kCode2, 0, row, j, code >> 4);
+    }
+}
+
+}  // namespace espalier
