@@ -7,9 +7,10 @@ compiles nothing and two test processes share them.
 import ctypes
 import fcntl
 import os
+import re
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -89,6 +90,9 @@ class EmulatedModule:
         if failed:
             raise KernelFault(message.value.decode(errors="replace"))
 
+    def has(self, kernel: str) -> bool:
+        return hasattr(self._library, f"launch_{kernel}")
+
     def _launcher(self, kernel: str) -> "ctypes._NamedFuncPointer":
         try:
             return self._library[f"launch_{kernel}"]
@@ -137,9 +141,10 @@ def run_kernel(
 @cache
 def runtime() -> ctypes.CDLL:
     """The scheduler and the guarded memory, shared by all modules of the process."""
-    files = [EMULATOR / name for name in RUNTIME]
-    headers = {path for file in files for path in sources.included_files(file, INCLUDE_FOLDERS)}
-    path = _built("runtime", sorted(headers), files, ("-O3",))
+    files = {path for name in RUNTIME for path in _with_includes(EMULATOR / name)}
+    path = _built(
+        "runtime", sorted(files), lambda: "".join(f'#include "{name}"\n' for name in RUNTIME), ("-O3",)
+    )
     library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     library.espalier_allocate.restype = ctypes.c_void_p
     library.espalier_allocate.argtypes = [ctypes.c_size_t]
@@ -147,20 +152,27 @@ def runtime() -> ctypes.CDLL:
     return library
 
 
-def build(source: Path, defines: Sequence[str], kernels: Sequence[str]) -> Path:
-    """A library with the named `extern "C"` kernels of a .cu file. Raises KernelFault where g++ refuses it."""
-    wrapper = "".join(
-        [
-            f'#include "{source}"\n#include "export_kernel.h"\n',
-            *(f"ESP_EXPORT_KERNEL({kernel})\n" for kernel in kernels),
-        ]
-    )
-    files = sources.included_files(source, INCLUDE_FOLDERS)
+def build(source: Path, defines: Sequence[str] = ()) -> Path:
+    """A library with every `extern "C"` kernel of a .cu file. Raises KernelFault where g++ refuses it."""
+    files = _with_includes(source)
     emulator = [
         path for name in ("cuda_host.h", "export_kernel.h") for path in _with_includes(EMULATOR / name)
     ]
     options = ("-fvisibility=hidden", *_CHECKS, *(f"-D{define}" for define in defines))
-    return _built(source.stem, sorted({*files, *emulator}), wrapper, options)
+
+    def program() -> str:
+        kernels = _kernel_names(source, defines)
+        exports = "".join(f"ESP_EXPORT_KERNEL({kernel})\n" for kernel in kernels)
+        return f'#include "{source}"\n#include "export_kernel.h"\n{exports}'
+
+    return _built(source.stem, sorted({*files, *emulator}), program, options)
+
+
+def _kernel_names(source: Path, defines: Sequence[str]) -> list[str]:
+    """Names as the compiler sees them: __global__ is empty on the host, macros are expanded."""
+    command = ["g++", "-E", "-P", "-x", "c++", *_FLAGS, *(f"-D{define}" for define in defines), str(source)]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return re.findall(r'extern\s+"C"\s+void\s+(\w+)\s*\(', text)
 
 
 def _with_includes(path: Path) -> list[Path]:
@@ -168,10 +180,10 @@ def _with_includes(path: Path) -> list[Path]:
 
 
 def _built(
-    name: str, depends_on: Sequence[Path], program: str | Sequence[Path], options: Sequence[str] = ()
+    name: str, depends_on: Sequence[Path], program: Callable[[], str], options: Sequence[str] = ()
 ) -> Path:
-    """The library, from the build folder or compiled now. program: a C++ text, or files."""
-    key = sources.digest(depends_on, _compiler_version(), *_FLAGS, *options, str(program))
+    """The library, from the build folder or compiled now from the C++ text that `program` makes."""
+    key = sources.digest(depends_on, _compiler_version(), *_FLAGS, *options)
     library = BUILD / f"{name}-{key}.so"
     if library.exists():
         return library
@@ -179,18 +191,14 @@ def _built(
     with (BUILD / f"{name}-{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be compiling the same
         if not library.exists():
-            _compile(library, program, options)
+            _compile(library, program(), options)
     return library
 
 
-def _compile(library: Path, program: str | Sequence[Path], options: Sequence[str]) -> None:
+def _compile(library: Path, program: str, options: Sequence[str]) -> None:
     unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    from_text = isinstance(program, str)
-    inputs = ["-x", "c++", "-"] if from_text else [str(path) for path in program]
-    command = ["g++", *_FLAGS, *options, *inputs, "-o", str(unfinished)]
-    result = subprocess.run(
-        command, input=program if from_text else None, capture_output=True, text=True, check=False
-    )
+    command = ["g++", *_FLAGS, *options, "-x", "c++", "-", "-o", str(unfinished)]
+    result = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
     if result.returncode:
         raise KernelFault(f"g++ refuses {library.stem}:\n{result.stderr}")
     unfinished.replace(library)

@@ -251,7 +251,7 @@ void start_copy(void* to, const void* from, unsigned bytes, bool valid, Site sit
     if (misaligned(to) || misaligned(from)) fail("%s: not aligned to %u bytes", site.text().c_str(), bytes);
     PendingCopy copy{to, bytes, block.current->group, {}};
     if (valid) std::memcpy(copy.data, from, bytes);
-    std::memset(to, 0xFF, bytes);
+    std::memset(to, kUnwritten, bytes);
     block.current->copies.push_back(copy);
 }
 

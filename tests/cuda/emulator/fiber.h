@@ -6,6 +6,8 @@
 
 #include <cstddef>
 
+#include "guarded_memory.h"
+
 #if !defined(__x86_64__)
 #error "the kernel emulation switches fibers on x86-64 only"
 #endif
@@ -40,7 +42,6 @@ espalier_switch_fiber:
 
 namespace espalier::host {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kStackBytes = 128 << 10;
 constexpr int kSavedRegisters = 6;
 

@@ -8,11 +8,9 @@ namespace espalier::host {
 
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::size_t kGuard = 1 << 20;
 constexpr std::size_t kAlignment = 16;  // of the widest load
 constexpr unsigned char kCanary = 0xCB;
-constexpr unsigned char kUnwritten = 0xFF;
 
 std::size_t round_up(std::size_t n, std::size_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -28,24 +26,37 @@ void* GuardedMemory::allocate(std::size_t bytes, const char* what) {
     char* const data = base + kGuard + body - span;
     std::memset(base + kGuard, kCanary, body);
     std::memset(data, kUnwritten, bytes);
-    buffers_[data] = {base, body, bytes, what};
+    buffers_[data] = {data, base, body, bytes, what};
     return data;
 }
 
-bool GuardedMemory::release(void* buffer) {
-    const auto found = buffers_.find(static_cast<char*>(buffer));
+bool GuardedMemory::release(void* data) {
+    const auto found = buffers_.find(static_cast<char*>(data));
     if (found == buffers_.end()) return false;
-    munmap(found->second.base, found->second.body + 2 * kGuard);
+    const Buffer& buffer = found->second;
+    mmap(buffer.base + kGuard, buffer.body, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    freed_.push_back(buffer);
     buffers_.erase(found);
+    if (freed_.size() > kQuarantine) {
+        munmap(freed_.front().base, freed_.front().body + 2 * kGuard);
+        freed_.pop_front();
+    }
     return true;
 }
 
+bool GuardedMemory::covers(const Buffer& buffer, const char* address) const {
+    return address >= buffer.base && address < buffer.base + buffer.body + 2 * kGuard;
+}
+
 std::string GuardedMemory::describe(const char* address) const {
-    for (const auto& [data, buffer] : buffers_) {
-        if (address < buffer.base || address >= buffer.base + buffer.body + 2 * kGuard) continue;
-        return "byte " + std::to_string(address - data) + " of a " + buffer.what + " of " +
+    const auto words = [address](const char* state, const Buffer& buffer) {
+        return "byte " + std::to_string(address - buffer.data) + " of a " + state + buffer.what + " of " +
                std::to_string(buffer.bytes) + " bytes";
-    }
+    };
+    for (const auto& [data, buffer] : buffers_)
+        if (covers(buffer, address)) return words("", buffer);
+    for (const Buffer& buffer : freed_)
+        if (covers(buffer, address)) return words("freed ", buffer);
     return "";
 }
 

@@ -12,12 +12,11 @@ namespace espalier::host {
 namespace {
 
 constexpr unsigned kMaxThreads = 1024, kMaxGridYZ = 65535, kMaxBlockZ = 64;
-constexpr unsigned char kUnwritten = 0xFF;
 const struct {
     int number;
     const char* what;
 } kSignals[] = {
-    {SIGSEGV, "an access to memory that is none of its buffers (freed, wild or misaligned)"},
+    {SIGSEGV, "an access to memory that is none of its buffers, or misaligned"},
     {SIGBUS, "an access to memory that is none of its buffers"},
     {SIGFPE, "an integer division by zero"},
     {SIGILL, "a trap"},
