@@ -250,7 +250,8 @@ def test_dividing_by_zero_is_a_mistake(selftest: EmulatedModule) -> None:
     ("grid", "block", "arguments", "message"),
     [
         ((1,), (48,), [b"\0" * 8], "no whole warps"),
-        ((1,), (1024, 2), [b"\0" * 8], "a block of 2048 threads"),
+        ((1,), (96,), [b"\0" * 8], "compiled for at most 64 threads"),
+        ((1,), (0,), [b"\0" * 8], "a block of"),
         ((0,), (32,), [b"\0" * 8], "a grid of"),
         ((1, 65536), (32,), [b"\0" * 8], "a grid of"),
         ((1,), (32,), [b"\0" * 4], "argument 0 is of 8 bytes, not 4"),

@@ -40,6 +40,8 @@ _CHECKS = ("-g1", "-fsanitize=undefined") if SANITIZE else ("-Werror",)
 #: Thread orders. A result that depends on them misses a barrier.
 LOWEST_FIRST, HIGHEST_FIRST, SEEDED = 0, 1, 20251
 ORDERS = (LOWEST_FIRST, HIGHEST_FIRST, SEEDED)
+#: In a block, by CUDA's rules.
+MAX_THREADS = 1024
 
 _one_launch = threading.Lock()  # the emulated device runs one kernel at a time
 
@@ -161,18 +163,40 @@ def build(source: Path, defines: Sequence[str] = ()) -> Path:
     options = ("-fvisibility=hidden", *_CHECKS, *(f"-D{define}" for define in defines))
 
     def program() -> str:
-        kernels = _kernel_names(source, defines)
-        exports = "".join(f"ESP_EXPORT_KERNEL({kernel})\n" for kernel in kernels)
-        return f'#include "{source}"\n#include "export_kernel.h"\n{exports}'
+        exports = (f"ESP_EXPORT_KERNEL({name}, {bounds})" for name, bounds in _kernels(source, defines))
+        lines = [
+            f'#include "{source}"',
+            '#include "export_kernel.h"',
+            "namespace espalier {",
+            *exports,
+            "}",
+            "",
+        ]
+        return "\n".join(lines)
 
     return _built(source.stem, sorted({*files, *emulator}), program, options)
 
 
-def _kernel_names(source: Path, defines: Sequence[str]) -> list[str]:
-    """Names as the compiler sees them: __global__ is empty on the host, macros are expanded."""
-    command = ["g++", "-E", "-P", "-x", "c++", *_FLAGS, *(f"-D{define}" for define in defines), str(source)]
+#: A kernel's head after preprocessing, __global__ gone and launch bounds kept under another name.
+_KERNEL = re.compile(r'extern\s+"C"\s+void\s+(?:KEPT_BOUNDS\(((?:[^()]|\([^()]*\))*)\)\s*)?(\w+)\s*\(')
+
+
+def _kernels(source: Path, defines: Sequence[str]) -> list[tuple[str, str]]:
+    """Each kernel's name and the expressions in its __launch_bounds__; a kernel without takes any block."""
+    kept = "-D__launch_bounds__(...)=KEPT_BOUNDS(__VA_ARGS__)"
+    command = [
+        "g++",
+        "-E",
+        "-P",
+        "-x",
+        "c++",
+        *_FLAGS,
+        kept,
+        *(f"-D{define}" for define in defines),
+        str(source),
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return re.findall(r'extern\s+"C"\s+void\s+(\w+)\s*\(', text)
+    return [(name, bounds or str(MAX_THREADS)) for bounds, name in _KERNEL.findall(text)]
 
 
 def _with_includes(path: Path) -> list[Path]:

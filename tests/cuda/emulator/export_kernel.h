@@ -1,4 +1,5 @@
-// Makes a kernel callable from Python: ESP_EXPORT_KERNEL(k) defines launch_k. The harness writes one line per kernel.
+// Makes a kernel callable from Python: ESP_EXPORT_KERNEL(k, what its __launch_bounds__ says) defines launch_k. The
+// harness writes one line per kernel.
 #pragma once
 
 #include <link.h>
@@ -39,10 +40,14 @@ inline StaticShared static_shared() {
 
 // arguments[i] points at sizes[i] bytes; a size that is not the parameter's is refused (the driver would read on).
 template <class... P, std::size_t... I>
-int launch(const char* name, void (*kernel)(P...), const unsigned* grid, const unsigned* block, std::size_t shared_bytes,
+int launch(const char* name, void (*kernel)(P...), unsigned max_threads, const unsigned* grid, const unsigned* block, std::size_t shared_bytes,
            void** arguments, const std::size_t* sizes, std::size_t n_arguments, std::string& error,
            std::index_sequence<I...>) {
     constexpr std::size_t kWanted[] = {sizeof(P)..., 0};
+    if (block[0] * block[1] * block[2] > max_threads) {
+        error = std::string(name) + " is compiled for at most " + std::to_string(max_threads) + " threads (__launch_bounds__)";
+        return 1;
+    }
     if (n_arguments != sizeof...(P)) {
         error = std::string(name) + " takes " + std::to_string(sizeof...(P)) + " arguments, not " + std::to_string(n_arguments);
         return 1;
@@ -76,13 +81,15 @@ std::index_sequence_for<P...> parameter_indices(void (*)(P...)) {
 
 }  // namespace espalier::host
 
-#define ESP_EXPORT_KERNEL(k)                                                                                         \
+#define ESP_EXPORT_KERNEL(k, ...)                                                                                    \
     extern "C" __attribute__((visibility("default"))) int launch_##k(                                                \
         const unsigned* grid, const unsigned* block, std::size_t shared_bytes, void** arguments,                     \
         const std::size_t* sizes, std::size_t n_arguments, char* message, std::size_t message_bytes) {               \
+        constexpr unsigned kBounds[] = {__VA_ARGS__}; /* threads, and blocks that should fit a multiprocessor */     \
         std::string error;                                                                                           \
-        const int status = espalier::host::launch(#k, k, grid, block, shared_bytes, arguments, sizes, n_arguments,   \
-                                                  error, espalier::host::parameter_indices(k));                      \
+        const int status =                                                                                           \
+            espalier::host::launch(#k, k, kBounds[0], grid, block, shared_bytes, arguments, sizes, n_arguments,      \
+                                   error, espalier::host::parameter_indices(k));                                     \
         std::snprintf(message, message_bytes, "%s", error.c_str());                                                  \
         return status;                                                                                               \
     }

@@ -11,7 +11,7 @@ namespace espalier::host {
 
 namespace {
 
-constexpr unsigned kMaxThreads = 1024, kMaxGridYZ = 65535, kMaxBlockZ = 64;
+constexpr unsigned kMaxGridYZ = 65535, kMaxBlockZ = 64;
 const struct {
     int number;
     const char* what;
@@ -65,8 +65,8 @@ std::string refusal(const Launch& launch, std::size_t n_threads) {
     const dim3 &g = launch.grid, &b = launch.block;
     if (!g.x || !g.y || !g.z || g.x > 0x7FFFFFFFu || g.y > kMaxGridYZ || g.z > kMaxGridYZ)
         return "a grid of (" + std::to_string(g.x) + "," + std::to_string(g.y) + "," + std::to_string(g.z) + ") blocks";
-    if (!n_threads || n_threads > kMaxThreads || b.z > kMaxBlockZ)
-        return "a block of " + std::to_string(n_threads) + " threads";
+    if (!n_threads || b.z > kMaxBlockZ)
+        return "a block of (" + std::to_string(b.x) + "," + std::to_string(b.y) + "," + std::to_string(b.z) + ") threads";
     if (n_threads % kLanes) return "a block of " + std::to_string(n_threads) + " threads, which is no whole warps";
     return "";
 }

@@ -4,7 +4,9 @@
 a test can set, streams.py for when things run.
 """
 
+import os
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +31,9 @@ __all__ = ["CUDADriverError", "CUDARuntimeError", "Machine", "OutOfMemoryError",
 
 @contextmanager
 def installed(machine: Machine) -> Iterator[types.ModuleType]:
-    """Within it `import cupy` gives an emulated CuPy on `machine`."""
+    """Within it `import cupy` gives an emulated CuPy on `machine`; compiled kernels are cached in a folder of its own,
+    where no real device will look for machine code.
+    """
     cupy = _cupy(machine)
     modules = {
         "cupy": cupy,
@@ -39,6 +43,8 @@ def installed(machine: Machine) -> Iterator[types.ModuleType]:
         "cupy.cuda.driver": cupy.cuda.driver,
     }
     with (
+        tempfile.TemporaryDirectory() as cache,
+        mock.patch.dict(os.environ, ESPALIER_CACHE=cache),
         mock.patch.dict(sys.modules, modules),
         mock.patch.object(nvrtc, "compile_cubin", compile_for_host),
     ):
