@@ -31,8 +31,8 @@ __all__ = ["CUDADriverError", "CUDARuntimeError", "Machine", "OutOfMemoryError",
 
 @contextmanager
 def installed(machine: Machine) -> Iterator[types.ModuleType]:
-    """Within it `import cupy` gives an emulated CuPy on `machine`; compiled kernels are cached in a folder of its own,
-    where no real device will look for machine code.
+    """Within it `import cupy` gives an emulated CuPy on `machine`; compiled kernels are cached in a folder of
+    its own, where no real device will look for machine code.
     """
     cupy = _cupy(machine)
     modules = {
