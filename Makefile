@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow check bench build format clean
+.PHONY: serve test test-slow check bench build format clean image-check
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -54,3 +54,7 @@ $(VENV)/installed: $(VENV)/build-tools $(NATIVE)
 $(VENV)/installed-dev: $(VENV)/build-tools $(NATIVE)
 	$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/installed
+
+image-check: $(VENV)/installed-dev
+	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[images]' --no-build-isolation
+	$(VENV)/bin/python docker/check_images.py $(ARGS)

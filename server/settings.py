@@ -1,94 +1,167 @@
-"""Every setting of the server: its flag, environment variable, default and unit, in one place.
+"""Every setting of the server: its meaning, default, unit, flag and environment variable, in one place.
 
-A flag beats its environment variable, which beats the default. The command line builds a Settings with
-`resolve`; nothing else reads the environment.
+A flag beats its environment variable, which beats the default. The command line takes its help from here, `resolve`
+builds a Settings, and docs/configuration.md is written from it; nothing else reads the environment.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EspalierError
 
 ENV_PREFIX = "ESPALIER_"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "2G", "512MiB", "1.5g" or "1000000". Raises EspalierError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise EspalierError(f"{text!r} is not a size; write something like 512M or 2G")
+    return int(float(match[1]) * 1024 ** " KMGT".find(match[2].upper() or " "))
+
+
+def parse_bool(text: str) -> bool:
+    """Raises KeyError for anything but 1, 0, true and false."""
+    return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+
+
+def setting(
+    default: Any,
+    help: str,
+    read: Callable[[str], Any],
+    *,
+    unit: str = "",
+    unset: str = "",
+    flag: bool = True,
+    shown: bool = True,
+) -> Any:
+    """A field of Settings.
+
+    read: from the environment variable's text. unset: what None stands for. flag: the command line has it too.
+    shown False keeps the value out of repr (secrets).
+    """
+    meaning = {"help": help, "read": read, "unit": unit, "unset": unset, "flag": flag}
+    return field(default=default, repr=shown, metadata=meaning)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator chose. Times in seconds, sizes in bytes."""
+    """What the operator chose."""
 
-    model: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000  # 0: any free one
-    device: str = "auto"
-    threads: int | None = None  # None: every CPU of the process
-    ctx_size: int | None = None  # tokens; None: the trained length
-    max_batch: int = 64  # requests in one forward pass
-    max_queue: int = 1024  # requests waiting beyond those
-    kv_memory: int | None = None
-    kt_trellis: str = "auto"
-    alias: str | None = None
-    accept_any_model: bool = False
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
-    drain_seconds: float = 30.0
-    max_body_bytes: int = 16 << 20
-    receive_seconds: float = 30.0  # for a request to arrive whole
-    request_seconds: float = 3600.0  # for a request to be answered
-    send_seconds: float = 60.0  # for a client to take one event
-    ping_seconds: float = 15.0  # between comments that keep a silent stream open
-    step_seconds: float = 600.0  # a forward pass that takes longer counts as hung
-    max_connections: int = 2048
+    model: Path | None = setting(None, "The GGUF file to serve.", Path, unset="the demo model")
+    host: str = setting("127.0.0.1", "Address to listen on.", str)
+    port: int = setting(8000, "Port to listen on; 0 takes any free one.", int)
+    device: str = setting("auto", "auto, cpu or reference.", str)
+    threads: int | None = setting(None, "CPU threads.", int, unset="every CPU of this process")
+    ctx_size: int | None = setting(
+        None, "Longest request, prompt and answer.", int, unit="tokens", unset="the model's trained length"
+    )
+    max_batch: int = setting(64, "Requests in one forward pass.", int, unit="requests")
+    max_queue: int = setting(
+        1024, "Requests waiting beyond those; more are refused with 503.", int, unit="requests", flag=False
+    )
+    kv_memory: int | None = setting(
+        None,
+        "Memory for cached keys and values, such as 2G.",
+        parse_size,
+        unit="bytes",
+        unset="printed at start",
+    )
+    kt_trellis: str = setting("auto", "Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.", str)
+    alias: str | None = setting(None, "The model's id in the API.", str, unset="the file's stem")
+    accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)
+    api_keys: tuple[str, ...] = setting(
+        (),
+        "Keys; with one, every request but /health and /ready needs one.",
+        str,
+        unset="no key",
+        shown=False,
+    )
+    drain_seconds: float = setting(
+        30.0, "For running requests to finish after SIGTERM.", float, unit="seconds"
+    )
+    max_body_bytes: int = setting(
+        16 << 20, "Largest request body; more is a 413.", parse_size, unit="bytes", flag=False
+    )
+    max_connections: int = setting(2048, "Connections at once; more get 503.", int, flag=False)
+    receive_seconds: float = setting(
+        30.0, "For a request to arrive whole; then 408.", float, unit="seconds", flag=False
+    )
+    request_seconds: float = setting(
+        3600.0, "For a request to be answered.", float, unit="seconds", flag=False
+    )
+    send_seconds: float = setting(
+        60.0, "For a client to take one event; then it is dropped.", float, unit="seconds", flag=False
+    )
+    ping_seconds: float = setting(
+        15.0, "Between comments that keep a silent stream open.", float, unit="seconds", flag=False
+    )
+    step_seconds: float = setting(
+        600.0, "A forward pass that takes longer counts as hung.", float, unit="seconds", flag=False
+    )
 
 
-#: Settings with an environment variable, and how its text is read.
-_FROM_ENV = {
-    "host": str,
-    "port": int,
-    "device": str,
-    "threads": int,
-    "ctx_size": int,
-    "max_batch": int,
-    "max_queue": int,
-    "alias": str,
-    "accept_any_model": lambda text: {"1": True, "true": True, "0": False, "false": False}[text.lower()],
-    "kt_trellis": str,
-    "drain_seconds": float,
-    "max_body_bytes": int,
-    "model": Path,
-}
+#: Settings whose environment variable has a name of its own.
+_ENV_NAMES = {"api_keys": "API_KEY"}
+
+
+def env_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + _ENV_NAMES.get(name, name.upper())
+
+
+def default_text(setting: Field) -> str:
+    """A setting's default in words, with its unit."""
+    if setting.default in (None, ()):
+        return str(setting.metadata["unset"])
+    if isinstance(setting.default, bool):
+        return "on" if setting.default else "off"
+    value: Any = setting.default
+    size = f"{value >> 20} MiB" if setting.metadata["unit"] == "bytes" else None
+    number = f"{value:g}" if isinstance(value, float) else str(value)
+    return size or f"{number} {setting.metadata['unit']}".strip()
 
 
 def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (None: not given) over ESPALIER_* over defaults. Raises EspalierError."""
     environ = os.environ if environ is None else environ
     values = {name: value for name, value in flags.items() if value is not None}
-    for name, read in _FROM_ENV.items():
-        text = environ.get(ENV_PREFIX + name.upper())
-        if name not in values and text:
-            values[name] = _read(name, text, read)
-    if "api_keys" not in values and environ.get(ENV_PREFIX + "API_KEY"):
-        values["api_keys"] = (environ[ENV_PREFIX + "API_KEY"],)
     unknown = set(values) - {f.name for f in fields(Settings)}
     if unknown:
         raise TypeError(f"no such settings: {sorted(unknown)}")
+    for f in fields(Settings):
+        text = environ.get(env_name(f.name))
+        if f.name not in values and text:
+            values[f.name] = _read(f.name, text, f.metadata["read"])
+    if isinstance(values.get("api_keys"), str):
+        values["api_keys"] = (values["api_keys"],)
     return _checked(Settings(**values))
 
 
-def _read(name: str, text: str, read: Any) -> Any:
+def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(text)
-    except (ValueError, KeyError):
-        raise EspalierError(f"{ENV_PREFIX}{name.upper()} is {text!r}, which is not a value for it") from None
+    except (ValueError, KeyError, EspalierError):
+        shown = "set" if name == "api_keys" else repr(text)
+        raise EspalierError(f"{env_name(name)} is {shown}, which is not a value for it") from None
 
 
 def _checked(settings: Settings) -> Settings:
     if not 0 <= settings.port <= 65535:
         raise EspalierError(f"--port is {settings.port}; ports go from 0 to 65535")
-    for name in ("drain_seconds", "receive_seconds", "request_seconds", "send_seconds"):
+    for name in ("drain_seconds", "receive_seconds", "request_seconds", "send_seconds", "step_seconds"):
         if not 0 <= getattr(settings, name) < 1e6:
             raise EspalierError(f"{name} is {getattr(settings, name)}; expected 0 to 999999 seconds")
+    if not 0 < settings.ping_seconds < 1e6:
+        raise EspalierError(f"ping_seconds is {settings.ping_seconds}; expected more than 0 seconds")
+    for name in ("max_queue", "max_body_bytes", "max_connections"):
+        if getattr(settings, name) < 1:
+            raise EspalierError(f"{name} is {getattr(settings, name)}; expected at least 1")
     if any(not key or not key.isascii() for key in settings.api_keys):
         raise EspalierError("an API key must be printable ASCII and not empty")
     return settings

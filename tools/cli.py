@@ -3,19 +3,20 @@
 Heavy modules are imported by the command that needs them, so `espalier --help` is quick.
 """
 
+import importlib.metadata
 import sys
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from server.settings import Settings, default_text
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS, later_message
 
 app = typer.Typer(
     name="espalier",
-    help="Serve trellis-quantized (KT) GGUF models over an OpenAI-compatible HTTP API.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -26,33 +27,31 @@ Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: aut
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
 
 
+def _setting(name: str, *declarations: str) -> Any:
+    """The option of a server setting: its help and default from server/settings.py."""
+    setting = next(f for f in fields(Settings) if f.name == name)
+    help, default = setting.metadata["help"], default_text(setting)
+    # The bracket is escaped: rich would read it as markup.
+    return typer.Option(*declarations, help=f"{help} \\[default: {default}]", show_default=False)
+
+
 @app.command()
 def serve(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes any free one. [default: 8000]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or reference. [default: auto]")] = None,
-    ctx_size: Annotated[
-        int | None, typer.Option(help="Longest request, prompt and answer, in tokens.")
-    ] = None,
-    max_batch: Annotated[int | None, typer.Option(help="Requests in one forward pass. [default: 64]")] = None,
+    host: Annotated[str | None, _setting("host")] = None,
+    port: Annotated[int | None, _setting("port")] = None,
+    device: Annotated[str | None, _setting("device")] = None,
+    ctx_size: Annotated[int | None, _setting("ctx_size")] = None,
+    max_batch: Annotated[int | None, _setting("max_batch")] = None,
     kv_type: Annotated[str, typer.Option(help="Type of cached keys and values: f16.")] = "f16",
-    kv_memory: Annotated[
-        str | None, typer.Option(help="Memory for cached keys and values, such as 2G.")
-    ] = None,
-    threads: Threads = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Ask every request but /health and /ready for it.")
-    ] = None,
-    api_key_file: Annotated[Path | None, typer.Option(help="A file of keys, one a line.")] = None,
-    alias: Annotated[str | None, typer.Option(help="The model's id; default: the file's stem.")] = None,
-    accept_any_model: Annotated[
-        bool | None, typer.Option("--accept-any-model", help="Answer to any model name.")
-    ] = None,
-    kt_trellis: Annotated[str | None, typer.Option(help="auto, integer or 3inst. [default: auto]")] = None,
-    drain_seconds: Annotated[
-        float | None, typer.Option(help="For running requests after SIGTERM. [default: 30]")
-    ] = None,
+    kv_memory: Annotated[str | None, _setting("kv_memory")] = None,
+    threads: Annotated[int | None, _setting("threads")] = None,
+    api_key: Annotated[str | None, _setting("api_keys")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="A file of such keys, one a line.")] = None,
+    alias: Annotated[str | None, _setting("alias")] = None,
+    accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
+    kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
+    drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
     activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
@@ -68,6 +67,21 @@ def serve(
         "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"espalier {importlib.metadata.version('espalier')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Serve trellis-quantized (KT) GGUF models over an OpenAI-compatible HTTP API."""
 
 
 @app.command()

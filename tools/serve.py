@@ -1,8 +1,6 @@
 """`espalier serve`: settings from flags, a model into memory, a line or two for the person, then the server."""
 
 import logging
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +8,15 @@ from rich.console import Console
 
 from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
 from server.main import bind, serve
-from server.settings import Settings, resolve
+from server.settings import Settings, parse_size, resolve
 from tools.backends import backend_line, checked_trellis, open_backend
 from tools.progress import progress_bar
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def serve_model(
     flags: dict[str, Any], kv_memory: str | None, api_key: str | None, api_key_file: Path | None
 ) -> int:
     """Runs until told to stop; the exit status."""
-    kv_memory = kv_memory or os.environ.get("ESPALIER_KV_MEMORY")
     keys = _keys(api_key, api_key_file)
     settings = resolve(
         flags | {"kv_memory": parse_size(kv_memory) if kv_memory else None, "api_keys": keys or None}
@@ -65,16 +60,6 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     out.print(
         f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'",
         markup=False,
-    )
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "2G", "512MiB", "1.5g" or "1000000". Raises EspalierError."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise EspalierError(f"{text!r} is not a size; write something like 512M or 2G")
-    return int(
-        float(match[1]) * 1024 ** "KMGT".find(match[2].upper()) * 1024 if match[2] else float(match[1])
     )
 
 

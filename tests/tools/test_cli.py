@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EspalierError
+from server.settings import parse_size
 from support.gguf_writer import contents, part_path, write_split
 from support.tiny_models import write_tiny_llama
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
-from tools.serve import parse_size
 
 
 def espalier(*arguments: object) -> subprocess.CompletedProcess[str]:
