@@ -47,6 +47,13 @@ class Ops(Protocol):
         Raises ValueError for a type, shape or size that does not fit.
         """
 
+    def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
+        """The first row of a matrix of which a float that the file holds is NaN or infinite; None: all are finite.
+
+        Floats are the factors of a row and its blocks, and the weights of a dense type. shape and data as for
+        `load_quant`, which takes any bytes: random ones are good for tests, and a file's are asked about first.
+        """
+
     def load_vector(self, values: np.ndarray) -> Array:
         """A float32 vector (norm weight, bias, rope frequencies) on the backend's device."""
 

@@ -45,6 +45,11 @@ class FileWeights:
         tensor = self._find(name, (n_in, n_out))
         quant_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
         data = self._gguf.tensor_bytes(name, quant_type)
+        bad_row = self._ops.first_nonfinite_row(quant_type.name, (n_out, n_in), data)
+        if bad_row is not None:
+            raise self._error(
+                tensor, f"row {bad_row} of {n_out} holds a {quant_type.name} factor that is NaN or infinite"
+            )
         try:
             weight = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
         except ValueError as error:
@@ -71,6 +76,9 @@ class FileWeights:
                 values = (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
             case other:
                 raise self._error(tensor, f"is a vector of type {other}; F32, F16 and BF16 vectors are read")
+        if not np.isfinite(values).all():
+            value = int(np.argmin(np.isfinite(values)))
+            raise self._error(tensor, f"value {value} of {n} is {values[value]}, no finite number")
         self._done(tensor, 0)
         return values
 

@@ -5,11 +5,14 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <memory>
 
 #include "common/dequantize.h"
+#include "common/finite.h"
 #include "cpu/dispatch.h"
 #include "cpu/linear.h"
 #include "cpu/packed_matrix.h"
@@ -77,6 +80,23 @@ public:
         const nb::gil_scoped_release no_gil;
         pool_.run(matrix->view().n_tiles(), [&](int64_t t, int) { matrix->pack_tiles(data.data(), t, t + 1); });
         return matrix;
+    }
+
+    // The first row of which a float of the file is NaN or infinite; -1 where there is none.
+    int64_t first_nonfinite_row(const std::string& name, int64_t n_out, int64_t n_in, const Bytes& data) {
+        const TensorType type = type_of(name);
+        require(n_out > 0 && data.size() % size_t(n_out) == 0, "the data is not n_out rows of the type");
+        const int64_t row_bytes = int64_t(data.size()) / n_out;
+        std::atomic<int64_t> found{n_out};
+        const nb::gil_scoped_release no_gil;
+        rows_in_parallel(n_out, n_in, [&](int64_t first, int64_t count) {
+            for (int64_t row = first; row < std::min(first + count, found.load()); ++row) {
+                if (row_is_finite(type, data.data() + row * row_bytes, n_in)) continue;
+                for (int64_t before = found; row < before && !found.compare_exchange_weak(before, row);) {}
+                return;
+            }
+        });
+        return found == n_out ? -1 : found.load();
     }
 
     void embed_tiles(const PackedMatrix& table, const Ints& ids, const FloatsOut& out) {
@@ -306,6 +326,7 @@ NB_MODULE(_native, module) {
         .def_prop_ro("isa", &Backend::isa)
         .def_prop_ro("n_threads", &Backend::n_threads)
         .def("pack", &Backend::pack, "type"_a, "n_out"_a, "n_in"_a, "data"_a.noconvert())
+        .def("first_nonfinite_row", &Backend::first_nonfinite_row, "type"_a, "n_out"_a, "n_in"_a, "data"_a.noconvert())
         .def("embed_tiles", &Backend::embed_tiles, "table"_a, "ids"_a.noconvert(), "out"_a.noconvert())
         .def("embed_rows", &Backend::embed_rows, "type"_a, "data"_a.noconvert(), "n_rows"_a, "n_in"_a, "ids"_a.noconvert(), "out"_a.noconvert())
         .def("linear", &Backend::linear, "x"_a.noconvert(), "matrices"_a, "outs"_a)

@@ -84,21 +84,18 @@ class CpuOps:
     def load_quant(
         self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
     ) -> QuantTensor:
-        if type_name not in TYPES:
-            raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
         if not uses or not uses <= {"linear", "embed"}:
             raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
+        file_bytes = _checked_bytes(type_name, shape, data)
         quant_type, (n_out, n_in) = TYPES[type_name], shape
-        if n_out < 1 or n_in < 1:
-            raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
-        file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
-        expected = n_out * quant_type.row_bytes(n_in)
-        if file_bytes.size != expected:
-            raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
         if "linear" in uses:
             matrix = self._native.pack(type_name, n_out, n_in, file_bytes)
             return QuantTensor(matrix, quant_type, (n_out, n_in), matrix.nbytes)
-        return QuantTensor(FileRows(file_bytes.copy()), quant_type, (n_out, n_in), expected)
+        return QuantTensor(FileRows(file_bytes.copy()), quant_type, (n_out, n_in), file_bytes.size)
+
+    def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
+        row = self._native.first_nonfinite_row(type_name, *shape, _checked_bytes(type_name, shape, data))
+        return None if row < 0 else row
 
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)
@@ -186,3 +183,17 @@ class CpuOps:
         out = self._arena.take(*gate.shape)
         self._native.silu_mul(gate, up, out)
         return out
+
+
+def _checked_bytes(type_name: str, shape: tuple[int, int], data: Any) -> np.ndarray:
+    """data as contiguous uint8. Raises ValueError where it is not a matrix of that type and shape."""
+    if type_name not in TYPES:
+        raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
+    n_out, n_in = shape
+    if n_out < 1 or n_in < 1:
+        raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
+    file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
+    expected = n_out * TYPES[type_name].row_bytes(n_in)
+    if file_bytes.size != expected:
+        raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
+    return file_bytes

@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels.ops import KV_SPLIT, AttentionBatch
 from kernels.quant_tensor import TYPES, QuantTensor
-from kernels.reference.formats import dequantize
+from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.linear import linear_int8
 
 
@@ -36,6 +36,10 @@ class ReferenceOps:
         if file_bytes.size != expected:
             raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
         return QuantTensor(file_bytes, TYPES[type_name], (n_out, n_in), file_bytes.nbytes)
+
+    def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
+        bad = ~finite_rows(type_name, np.frombuffer(data, np.uint8), *shape)
+        return int(np.argmax(bad)) if bad.any() else None
 
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)

@@ -50,6 +50,15 @@ def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.nd
     return out.reshape(n_out, n_in)
 
 
+def finite_rows(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """Whether every float that the file holds of a row is a number, bool [n_out]."""
+    if type_name in DENSE:
+        return np.isfinite(_dense(type_name, data)).reshape(n_out, n_in).all(axis=1)
+    w = decode(type_name, data, n_out, n_in)
+    floats = (f.reshape(n_out, -1) for f in (w.d, w.dmin, w.row_d, w.mean) if f is not None)
+    return np.isfinite(np.hstack(list(floats))).all(axis=1)
+
+
 def _rows(values: np.ndarray | None) -> np.ndarray:
     assert values is not None
     return values[:, None, None]
