@@ -21,10 +21,12 @@ class MetadataReader:
     def has(self, name: str) -> bool:
         return self.prefix + name in self.metadata
 
-    def error(self, name: str, needed: str) -> ModelFileError:
+    def error(self, name: str, needed: str, default: float | None = None) -> ModelFileError:
+        """default: what would hold for a missing key, by other keys of the file."""
         key = self.prefix + name
         if key not in self.metadata:
-            return ModelFileError(f"{self.path}: key {key!a} is missing; {needed}")
+            would_be = "" if default is None else f" and would be {default} by the others"
+            return ModelFileError(f"{self.path}: key {key!a} is missing{would_be}; {needed}")
         place = f"key {key!a} at byte {self.metadata.position_of[key]}"
         return ModelFileError(f"{self.path}: {place}: is {_brief(self.metadata[key])}; {needed}")
 
@@ -32,7 +34,7 @@ class MetadataReader:
         """An integer in low..high. Without a default, a missing key is an error."""
         value: Any = self.metadata.get(self.prefix + name, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise self.error(name, f"an integer from {low} to {high} is needed")
+            raise self.error(name, f"an integer from {low} to {high} is needed", default)
         return value
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
@@ -40,7 +42,7 @@ class MetadataReader:
         value: Any = self.metadata.get(self.prefix + name, default)
         known = isinstance(value, int | float) and not isinstance(value, bool)
         if not known or not math.isfinite(value) or not low <= value <= high:
-            raise self.error(name, f"a number from {low:g} to {high:g} is needed")
+            raise self.error(name, f"a number from {low:g} to {high:g} is needed", default)
         return float(value)
 
     def text(self, name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -53,7 +53,7 @@ class ModelFile:
                 ) from None
             if n_read == 0:
                 raise ModelFileError(
-                    f"{self.path}: ends at byte {offset + done} and had {self.size} bytes when it was opened; "
+                    f"{self.path}: byte {offset + done} is gone, the file had {self.size} when it was opened; "
                     "it was truncated while it was being loaded"
                 )
             done += n_read

@@ -1,0 +1,294 @@
+"""Whole models that are wrong in one place: `load_model` refuses each in one line that names the key or the tensor.
+
+The index alone is tested in test_gguf_file_malformed.py; here are hyperparameters, vocabularies, templates, and the
+tensors that do not fit them.
+"""
+
+import re
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from engine.errors import ModelFileError
+from engine.loading import load_model
+from kernels.ops import Ops
+from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID
+from kernels.random_weights import random_weight
+from support.gguf_writer import FLOAT64, INT32, UINT64, Tensor, Typed, contents, write_gguf
+from support.tiny_models import write_tiny_llama
+
+Keys, Tensors = dict[str, Any], list[Tensor]
+NAN, INFINITE = float("nan"), float("inf")
+
+
+class Wrong(NamedTuple):
+    """keys: in place of the model's; None removes one. tensors: what becomes of them."""
+
+    expected: str
+    keys: Mapping[str, Any] = MappingProxyType({})
+    tensors: Callable[[Tensors], Tensors] = list
+
+
+def hyper(name: str, value: Any, expected: str | None = None) -> Wrong:
+    """One hyperparameter of `llama`."""
+    return Wrong(expected or rf"key 'llama\.{re.escape(name)}'", {f"llama.{name}": value})
+
+
+def vocab(name: str, value: Any, expected: str | None = None) -> Wrong:
+    return Wrong(expected or rf"tokenizer\.ggml\.{name}", {f"tokenizer.ggml.{name}": value})
+
+
+def without(name: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: [t for t in tensors if t.name != name]
+
+
+def changed(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: [change(t) if t.name == name else t for t in tensors]
+
+
+def reshaped(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
+    """The same bytes under another shape of as many weights."""
+    return changed(name, lambda t: t._replace(shape=shape))
+
+
+def zeros(name: str, type_name: str, *shape: int) -> Callable[[Tensors], Tensors]:
+    n_bytes = TYPES[type_name].row_bytes(shape[0]) * int(np.prod(shape[1:]))
+    return changed(name, lambda t: Tensor(name, type_name, shape, bytes(n_bytes)))
+
+
+def poked(name: str, at: int, value: bytes) -> Callable[[Tensors], Tensors]:
+    """Other bytes in a tensor's data."""
+    return changed(name, lambda t: t._replace(data=t.data[:at] + value + t.data[at + len(value) :]))
+
+
+N_EMBD, N_FF, N_KV = 256, 512, 64
+F32_NAN, F32_INFINITE = np.float32(NAN).tobytes(), np.float32(INFINITE).tobytes()
+TOKENS = [f"t{i}" for i in range(300)]
+WRONG = {
+    "architecture missing": Wrong("'general.architecture' is missing", {"general.architecture": None}),
+    "architecture unknown": Wrong("'general.architecture' is 'mamba'", {"general.architecture": "mamba"}),
+    "architecture number": Wrong("'general.architecture' is '7'", {"general.architecture": 7}),
+    "architecture of a megabyte": Wrong("'general.architecture' is 'aaa", {"general.architecture": "a" * 2**20}),
+    "head_count 0": hyper("attention.head_count", 0),
+    "head_count 2^32-1": hyper("attention.head_count", 2**32 - 1),
+    "head_count missing": hyper("attention.head_count", None),
+    "head_count text": hyper("attention.head_count", "8"),
+    "head_count true": hyper("attention.head_count", True),
+    "head_count list": hyper("attention.head_count", np.array([8, 8], np.uint32)),
+    "head_count no divisor of n_embd": hyper("attention.head_count", 7),
+    "head_count_kv no divisor of head_count": hyper("attention.head_count_kv", 3),
+    "head_count_kv 0": hyper("attention.head_count_kv", 0),
+    "head_count_kv above head_count": hyper("attention.head_count_kv", 16),
+    "block_count 0": hyper("block_count", 0),
+    "block_count 2^31": hyper("block_count", 2**31),
+    "block_count negative": hyper("block_count", Typed(INT32, -1)),
+    "block_count 2^63": hyper("block_count", Typed(UINT64, 2**63)),
+    "block_count one too many": hyper("block_count", 2, r"tensor 'blk\.1\.attn_norm\.weight' is missing"),
+    "embedding_length 0": hyper("embedding_length", 0),
+    "embedding_length 2^40": hyper("embedding_length", Typed(UINT64, 2**40)),
+    "embedding_length of another model": hyper("embedding_length", 512, r"tensor 'token_embd\.weight' at byte"),
+    "feed_forward_length 0": hyper("feed_forward_length", 0),
+    "feed_forward_length of another model": hyper("feed_forward_length", 256, r"ffn_(gate|down)\.weight' at byte"),
+    "context_length 0": hyper("context_length", 0),
+    "context_length 2^32-1": hyper("context_length", 2**32 - 1),
+    "context_length 2^63": hyper("context_length", Typed(UINT64, 2**63)),
+    "odd head_dim": hyper("attention.head_count", 256, r"'llama\.attention\.key_length' is missing and would be 1"),
+    "key_length 0": hyper("attention.key_length", 0),
+    "key_length 2^31": hyper("attention.key_length", 2**31),
+    "key_length odd": hyper("attention.key_length", 33, r"rope\.dimension_count|value_length"),
+    "value_length another": hyper("attention.value_length", 16),
+    "rms epsilon NaN": hyper("attention.layer_norm_rms_epsilon", NAN),
+    "rms epsilon infinite": hyper("attention.layer_norm_rms_epsilon", INFINITE),
+    "rms epsilon negative": hyper("attention.layer_norm_rms_epsilon", -1e-5),
+    "rms epsilon missing": hyper("attention.layer_norm_rms_epsilon", None),
+    "rope base NaN": hyper("rope.freq_base", NAN),
+    "rope base 0": hyper("rope.freq_base", 0.0),
+    "rope base negative": hyper("rope.freq_base", -10000.0),
+    "rope base 1e300": hyper("rope.freq_base", Typed(FLOAT64, 1e300)),
+    "rope base text": hyper("rope.freq_base", "10000"),
+    "rope dimension odd": hyper("rope.dimension_count", 5),
+    "rope dimension above head_dim": hyper("rope.dimension_count", 34),
+    "rope dimension 0": hyper("rope.dimension_count", 0),
+    "rope scaling unknown": hyper("rope.scaling.type", "spiral"),
+    "rope factor NaN": hyper("rope.scaling.factor", NAN),
+    "rope factor negative": hyper("rope.scaling.factor", -2.0),
+    "rope original context 0": Wrong(
+        r"'llama\.rope\.scaling\.original_context_length'",
+        {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.original_context_length": 0},
+    ),
+    "experts": hyper("expert_count", 8),
+    "vocab_size of another model": hyper("vocab_size", 77),
+    "vocab_size 2^31": hyper("vocab_size", 2**31),
+    "tokenizer missing": vocab("model", None),
+    "tokenizer unknown": vocab("model", "rwkv"),
+    "tokenizer number": vocab("model", 3),
+    "tokens missing": vocab("tokens", None),
+    "tokens empty": vocab("tokens", [], r"vocab_size' is missing and would be 0|tokenizer\.ggml\.tokens has 0"),
+    "tokens numbers": vocab("tokens", np.arange(10, dtype=np.int32)),
+    "token no UTF-8": Wrong(
+        r"at byte \d+: tokenizer\.ggml\.tokens\[300\]",
+        {f"tokenizer.ggml.{name}": value for name, value in
+         {"tokens": [*TOKENS, "\udcff\udcfe"], "scores": np.zeros(301, np.float32),
+          "token_type": np.ones(301, np.int32)}.items()},
+    ),
+    "token of 60 KiB": Wrong(
+        r"tokenizer\.ggml\.tokens\[300\] is 60000 bytes long",
+        {f"tokenizer.ggml.{name}": value for name, value in
+         {"tokens": [*TOKENS, "a" * 60000], "scores": np.zeros(301, np.float32),
+          "token_type": np.ones(301, np.int32)}.items()},
+    ),
+    "token of 1 MiB": vocab("tokens", [*TOKENS, "a" * 2**20], "tokens' at byte .* string 300 of 301 has 1048576"),
+    "fewer scores than tokens": vocab("scores", np.zeros(5, np.float32)),
+    "scores NaN": vocab("scores", np.full(5, NAN, np.float32)),
+    "scores text": vocab("scores", ["1.0"] * 5),
+    "fewer kinds than tokens": vocab("token_type", np.ones(5, np.int32)),
+    "kinds no kind": vocab("token_type", np.full(5, 99, np.int32)),
+    "BOS outside": vocab("bos_token_id", 2**31),
+    "EOS outside": vocab("eos_token_id", 2**32 - 1),
+    "EOS negative": vocab("eos_token_id", Typed(INT32, -2)),
+    "unknown id outside": vocab("unknown_token_id", 10**6),
+    "padding id text": vocab("padding_token_id", "0"),
+    "add_bos number": vocab("add_bos_token", 7),
+    "no byte and no unknown token": Wrong(
+        r"tokenizer\.ggml\.tokens",
+        {f"tokenizer.ggml.{name}": value for name, value in
+         {"tokens": TOKENS, "scores": np.zeros(300, np.float32), "token_type": np.ones(300, np.int32)}.items()},
+    ),
+    "template does not compile": Wrong(
+        r"at byte \d+: tokenizer\.chat_template does not compile", {"tokenizer.chat_template": "{% for %}"}
+    ),
+    "template of a megabyte": Wrong(r"tokenizer\.chat_template has", {"tokenizer.chat_template": "a" * 2**20}),
+    "template nested 5000 deep": Wrong(
+        r"tokenizer\.chat_template", {"tokenizer.chat_template": "{{" + "(" * 5000 + ")" * 5000 + "}}"}
+    ),
+    "template number": Wrong(r"tokenizer\.chat_template", {"tokenizer.chat_template": 5}),
+    "no token_embd": Wrong(r"tensor 'token_embd\.weight' is missing", {}, without("token_embd.weight")),
+    "no output_norm": Wrong(r"tensor 'output_norm\.weight' is missing", {}, without("output_norm.weight")),
+    "no attn_k": Wrong(r"'blk\.0\.attn_k\.weight' is missing", {}, without("blk.0.attn_k.weight")),
+    "no ffn_down": Wrong(r"'blk\.0\.ffn_down\.weight' is missing", {}, without("blk.0.ffn_down.weight")),
+    "no tensors": Wrong(r"tensor 'token_embd\.weight' is missing", {}, lambda _: []),
+    "matrix as vector": Wrong(
+        r"'blk\.0\.attn_q\.weight' at byte", {}, reshaped("blk.0.attn_q.weight", N_EMBD * N_EMBD)
+    ),
+    "vector as matrix": Wrong(r"'output_norm\.weight' at byte", {}, reshaped("output_norm.weight", 16, 16)),
+    "a third dimension": Wrong(
+        r"'blk\.0\.attn_q\.weight' at byte", {}, reshaped("blk.0.attn_q.weight", N_EMBD, N_EMBD // 2, 2)
+    ),
+    "transposed": Wrong(r"'blk\.0\.ffn_up\.weight' at byte", {}, reshaped("blk.0.ffn_up.weight", N_FF, N_EMBD)),
+    "norm too short": Wrong(r"'blk\.0\.attn_norm\.weight' at byte", {}, zeros("blk.0.attn_norm.weight", "F32", 128)),
+    "norm quantized": Wrong(r"is a vector of type Q8_0", {}, zeros("blk.0.attn_norm.weight", "Q8_0", N_EMBD)),
+    "one token too few": Wrong(r"'token_embd\.weight' at byte", {}, zeros("token_embd.weight", "Q8_0", N_EMBD, 3)),
+    "keys of too many heads": Wrong(r"attn_k\.weight' at byte", {}, zeros("blk.0.attn_k.weight", "F32", N_EMBD, 128)),
+    "norm NaN": Wrong(
+        r"'blk\.0\.attn_norm\.weight' at byte \d+: value 3 of 256 is nan", {},
+        poked("blk.0.attn_norm.weight", 12, F32_NAN),
+    ),
+    "norm infinite": Wrong(
+        r"'output_norm\.weight' at byte \d+: value 0 of 256 is inf", {}, poked("output_norm.weight", 0, F32_INFINITE)
+    ),
+    "row factor NaN": Wrong(
+        rf"'blk\.0\.attn_k\.weight' at byte \d+: row 1 of {N_KV}", {},
+        poked("blk.0.attn_k.weight", TYPES["IQ3_KT"].row_bytes(N_EMBD), F32_NAN),
+    ),
+    "block factor infinite": Wrong(
+        r"'token_embd\.weight' at byte \d+: row 0 of", {}, poked("token_embd.weight", 34, b"\x00\x7c")
+    ),
+    "rope divisors of another length": Wrong(
+        r"'rope_freqs\.weight' at byte", {}, lambda ts: [*ts, Tensor("rope_freqs.weight", "F32", (3,), bytes(12))]
+    ),
+    "bias of another length": Wrong(
+        r"'blk\.0\.attn_q\.bias' at byte", {}, lambda ts: [*ts, Tensor("blk.0.attn_q.bias", "F32", (4,), bytes(16))]
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> tuple[Keys, Tensors]:
+    path = tmp_path_factory.mktemp("right") / "right.gguf"
+    return contents(write_tiny_llama(path, n_layer=1, n_ff=N_FF))
+
+
+def refusal(path: Path, ops: Ops) -> str:
+    """The message, after checks that hold for every refusal: one line, the file's name, no hang, little memory."""
+    tracemalloc.start()
+    start = time.thread_time()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            load_model(path, ops)
+        seconds, peak = time.thread_time() - start, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert message.isascii()
+    assert len(message) < 1000
+    assert seconds < 2.0  # CPU time of this thread; a tracing one, several times slower than one at work
+    assert peak < 64 << 20
+    return message
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_model_is_refused_in_one_line(
+    tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops, name: str
+) -> None:
+    wrong, (metadata, tensors) = WRONG[name], right
+    keys = {key: value for key, value in (metadata | dict(wrong.keys)).items() if value is not None}
+    path = write_gguf(tmp_path / "wrong.gguf", keys, wrong.tensors(tensors))
+    message = refusal(path, cpu_ops)
+    assert re.search(wrong.expected, message), message
+
+
+def test_the_model_that_the_wrong_ones_come_from_loads(
+    tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops
+) -> None:
+    assert load_model(write_gguf(tmp_path / "right.gguf", *right), cpu_ops).config.n_ff == N_FF
+
+
+@pytest.mark.parametrize("type_name", [t.name for t in TYPES_BY_GGML_ID.values()])
+def test_a_factor_that_is_no_number_is_found_in_every_type(
+    tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops, type_name: str
+) -> None:
+    metadata, tensors = right
+    name, rng = "blk.0.ffn_up.weight", np.random.default_rng(4)
+    rows = random_weight(type_name, N_FF, N_EMBD, rng).reshape(N_FF, -1).copy()
+    rows[77] = 0xFF  # a NaN wherever a float lies, in either width
+    broken = [Tensor(name, type_name, t.shape, rows.tobytes()) if t.name == name else t for t in tensors]
+    message = refusal(write_gguf(tmp_path / "nan.gguf", metadata, broken), cpu_ops)
+    assert re.search(rf"tensor '{name}' at byte \d+: row 77 of {N_FF} holds a {type_name} factor", message)
+
+
+def test_a_file_truncated_while_it_loads_is_one_line(
+    tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops
+) -> None:
+    path = write_gguf(tmp_path / "shrinks.gguf", *right)
+
+    def truncate(done: int, total: int) -> None:
+        if done > total // 3 and path.stat().st_size > 4096:
+            with path.open("r+b") as file:
+                file.truncate(4096)
+
+    with pytest.raises(
+        ModelFileError, match=r"shrinks\.gguf: byte \d+ is gone.* truncated while it was being loaded"
+    ):
+        load_model(path, cpu_ops, progress=truncate)
+
+
+def test_a_file_overwritten_while_it_loads_is_one_line(
+    tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops
+) -> None:
+    path = write_gguf(tmp_path / "rewritten.gguf", *right)
+
+    def overwrite(done: int, total: int) -> None:
+        with path.open("r+b") as file:
+            file.seek(-64, 2)
+            file.write(bytes(64))
+
+    with pytest.raises(ModelFileError, match=r"rewritten\.gguf: was written to while it was being loaded"):
+        load_model(path, cpu_ops, progress=overwrite)
