@@ -5,7 +5,8 @@ folder is there counts as failed: such a skip would hide a check that this machi
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from kernels import BACKENDS, load_backend
 from kernels.ops import Ops
+from support.cuda_device import cuda_device
 
 
 def shared_folder() -> Path:
@@ -29,26 +31,36 @@ def shared() -> Path:
     return folder
 
 
-def make_ops(name: str) -> Ops:
-    """Two threads on the CPU: enough for a race to show, little enough for a small machine."""
-    options: dict[str, Any] = {"threads": 2} if name == "cpu" else {}
-    return load_backend(name, **options)
+@contextmanager
+def opened(name: str) -> Iterator[Ops]:
+    """One backend's Ops: two threads on the CPU, enough for a race to show; the emulated GPU where there is none."""
+    with cuda_device() if name == "cuda" else nullcontext():
+        yield load_backend(name, **({"threads": 2} if name == "cpu" else {}))
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def ops(request: pytest.FixtureRequest) -> Ops:
+def ops(request: pytest.FixtureRequest) -> Iterator[Ops]:
     """One Ops per backend; the test runs once for each."""
-    return make_ops(request.param)
+    with opened(request.param) as backend:
+        yield backend
 
 
 @pytest.fixture(scope="module")
-def reference_ops() -> Ops:
-    return make_ops("reference")
+def reference_ops() -> Iterator[Ops]:
+    with opened("reference") as backend:
+        yield backend
 
 
 @pytest.fixture(scope="module")
-def cpu_ops() -> Ops:
-    return make_ops("cpu")
+def cpu_ops() -> Iterator[Ops]:
+    with opened("cpu") as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def cuda_ops() -> Iterator[Ops]:
+    with opened("cuda") as backend:
+        yield backend
 
 
 @pytest.hookimpl(hookwrapper=True)
