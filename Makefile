@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow check bench build format clean image-check
+.PHONY: serve test test-slow check bench build format golden clean image-check
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -14,7 +14,7 @@ serve: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(VENV)/installed-dev
+test-slow: $(VENV)/installed-oracle
 	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 check: $(VENV)/installed-dev
@@ -31,6 +31,10 @@ build: $(VENV)/installed
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+# What tests/engine/test_models.py compares with, from the independent implementation.
+golden: $(VENV)/installed-oracle
+	PYTHONPATH=tests:. $(VENV)/bin/python -m support.transformers_oracle
 
 clean:
 	rm -rf $(VENV) build
@@ -58,3 +62,8 @@ $(VENV)/installed-dev: $(VENV)/build-tools $(NATIVE)
 image-check: $(VENV)/installed-dev
 	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[images]' --no-build-isolation
 	$(VENV)/bin/python docker/check_images.py $(ARGS)
+
+# torch and transformers, which only `make test-slow` and `make golden` need.
+$(VENV)/installed-oracle: $(VENV)/installed-dev
+	$(INSTALL) -e '.[oracle]'
+	@touch $@

@@ -37,8 +37,8 @@ class Engine:
         self.tokenizer = loaded.tokenizer
         self.chat_template = loaded.chat_template
         self.n_vocab: int = model.n_vocab
-        self.ctx_size: int = model.n_ctx_train if config.ctx_size is None else config.ctx_size
-        _check_config(config, self.ctx_size, model.n_ctx_train)
+        self.ctx_size: int = model.n_ctx_max if config.ctx_size is None else config.ctx_size
+        _check_config(config, self.ctx_size, model.n_ctx_max)
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
         shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
@@ -151,15 +151,15 @@ class Engine:
             logger.error("KV integrity check failed while idle: %s", error)
 
 
-def _check_config(config: EngineConfig, ctx_size: int, n_ctx_train: int) -> None:
+def _check_config(config: EngineConfig, ctx_size: int, n_ctx_max: int) -> None:
     """Raises EspalierError for numbers that cannot work."""
     for name in ("max_batch", "kv_block_size", "step_tokens"):
         if getattr(config, name) < 1:
             raise EspalierError(f"{name} must be at least 1, not {getattr(config, name)}")
     if config.max_queue < 0:
         raise EspalierError(f"max_queue must not be negative, it is {config.max_queue}")
-    if not 2 <= ctx_size <= n_ctx_train:
+    if not 2 <= ctx_size <= n_ctx_max:
         raise EspalierError(
-            f"--ctx-size {ctx_size} does not fit the model: at least 2, at most the {n_ctx_train} tokens "
-            f"it was trained with"
+            f"--ctx-size {ctx_size} does not fit the model: at least 2, at most the {n_ctx_max} tokens "
+            f"of its training or its sliding window"
         )

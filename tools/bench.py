@@ -41,8 +41,8 @@ def run(
     with progress_bar("making the model" if synthetic else "loading") as report:
         loaded = _load(model, synthetic, ops, report)
     for n in (n_prompt, n_gen):
-        if n > loaded.config.n_ctx_train:
-            raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_train}")
+        if n > loaded.config.n_ctx_max:
+            raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_max}")
     results = [_measure(loaded, kind, n, repetitions) for kind, n in (("pp", n_prompt), ("tg", n_gen)) if n]
     _print(loaded, results)
     if json:

@@ -66,9 +66,11 @@ def measure(loaded: LoadedModel, text: str, ctx_size: int, report: Report = _sil
 
 def cut(loaded: LoadedModel, text: str, ctx_size: int) -> np.ndarray:
     """Token ids of the whole windows, [n_windows, ctx_size]."""
-    trained = loaded.config.n_ctx_train
-    if not 4 <= ctx_size <= trained:
-        raise EspalierError(f"--ctx-size {ctx_size}: a window has 4 to {trained} tokens, the trained length")
+    longest = loaded.config.n_ctx_max
+    if not 4 <= ctx_size <= longest:
+        raise EspalierError(
+            f"--ctx-size {ctx_size}: a window has 4 to {longest} tokens, the trained length or sliding window"
+        )
     tokenizer = loaded.tokenizer
     assert tokenizer is not None
     token_ids = tokenizer.encode(text, add_special=True, parse_special=False)

@@ -14,6 +14,7 @@ from engine.loading.gguf_file import GGUFFile
 from engine.loading.kt_trellis import Trellis, three_inst_types
 from engine.loading.model_config import ModelConfig
 from engine.loading.synthetic import RandomWeights, find_shape
+from engine.loading.weight_plan import WeightPlan, harmless, plan_weights
 from engine.loading.weights import FileWeights, Progress
 from engine.models import ARCHITECTURES
 from engine.text.chat_template import ChatTemplate
@@ -50,6 +51,7 @@ def load_model(
         tokenizer, template = _load_text(gguf)
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
+            plan = plan_weights(gguf, config, overrides)
             weights = FileWeights(gguf, ops, overrides, progress)
             model = ARCHITECTURES[config.architecture](config, weights)
         except MemoryError:
@@ -69,7 +71,7 @@ def load_model(
         weight_bytes=weights.bytes_held,
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
-        notes=_notes(config, weights, overrides, kt_trellis),
+        notes=_notes(config, plan, overrides, kt_trellis),
     )
 
 
@@ -89,21 +91,18 @@ def _placed(gguf: GGUFFile, message: str) -> str:
 
 
 def _notes(
-    config: ModelConfig, weights: FileWeights, overrides: dict[int, QuantType], kt_trellis: Trellis
+    config: ModelConfig, plan: WeightPlan, overrides: dict[int, QuantType], kt_trellis: Trellis
 ) -> tuple[str, ...]:
     notes = []
     if overrides:
         names = ", ".join(sorted(t.name.removesuffix("_V1") for t in overrides.values()))
         how = "found in the file" if kt_trellis == "auto" else "asked for"
         notes.append(f"{names} tensors are read with the 3INST trellis of May 2025 ({how}; see --kt-trellis)")
-    notes += [
-        f"tensor {name} is a copy that is not needed, and is not loaded" for name in weights.ignored_extras()
-    ]
-    unused = weights.unused()
-    if unused:
-        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+    notes += [f"tensor {name} is not loaded: it is {harmless(name)}" for name in plan.extras()[:3]]
+    if config.n_ctx_max < config.n_ctx_train:
         notes.append(
-            f"{len(unused)} tensors are no part of {config.architecture}: {', '.join(unused[:3])}{more}"
+            f"attention reaches back {config.n_ctx_max} tokens of the {config.n_ctx_train} trained (a sliding "
+            f"window); requests are held to {config.n_ctx_max}, where that is the same as full attention"
         )
     return tuple(notes)
 

@@ -21,6 +21,10 @@ class MetadataReader:
     def has(self, name: str) -> bool:
         return self.prefix + name in self.metadata
 
+    def value(self, name: str) -> Any:
+        """As the file has it; None where it has none."""
+        return self.metadata.get(self.prefix + name)
+
     def error(self, name: str, needed: str, default: float | None = None) -> ModelFileError:
         """default: what would hold for a missing key, by other keys of the file."""
         key = self.prefix + name

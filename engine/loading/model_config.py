@@ -18,10 +18,23 @@ MAX_HEAD_DIM = 1024
 MAX_CONTEXT = 1 << 30  # positions are int32
 MAX_VOCAB = 1 << 24
 ROPE_SCALINGS = ("none", "linear", "yarn")
-#: Keys that would change what the model computes and that no architecture here honours.
-_REFUSED = {
-    "expert_count": "a mixture of experts, which this build does not run",
-    "attention.sliding_window": "sliding-window attention, which this build does not run",
+#: Keys that change what a model computes and that no architecture here honours: name -> (the values that ask
+#: for nothing, what any other asks for). 0 is written for a scale that is not set.
+_REFUSED: dict[str, tuple[tuple[float, ...], str]] = {
+    "expert_count": ((0,), "a mixture of experts"),
+    "attention.causal": ((1,), "attention to later tokens"),
+    "attention.clamp_kqv": ((0,), "clamped queries, keys and values"),
+    "attention.max_alibi_bias": ((0,), "ALiBi positions"),
+    "attention.scale": ((0,), "another scale of attention scores"),
+    "attention.temperature_length": ((0,), "attention scores scaled by position"),
+    "attention.temperature_scale": ((0,), "attention scores scaled by position"),
+    "attn_logit_softcapping": ((0,), "soft-capped attention scores"),
+    "final_logit_softcapping": ((0,), "soft-capped logits"),
+    "embedding_scale": ((0, 1), "scaled embeddings"),
+    "residual_scale": ((0, 1), "scaled residuals"),
+    "logit_scale": ((0, 1), "scaled logits"),
+    "rope.scaling.yarn_attn_factor": ((0, 1), "another yarn attention factor"),
+    "rope.scaling.yarn_log_multiplier": ((0,), "another yarn attention factor"),
 }
 
 
@@ -55,6 +68,12 @@ class ModelConfig:
     n_ctx_train: int
     rms_eps: float
     rope: RopeConfig
+    sliding_window: int | None = None  # positions a token may attend to, its own included; None for all
+
+    @property
+    def n_ctx_max(self) -> int:
+        """The longest sequence computed as trained: attention is full, and within the window that is the same."""
+        return min(self.n_ctx_train, self.sliding_window or self.n_ctx_train)
 
     @classmethod
     def from_metadata(cls, gguf: GGUFFile) -> "ModelConfig":
@@ -82,13 +101,15 @@ class ModelConfig:
             n_ctx_train=n_ctx_train,
             rms_eps=keys.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
             rope=_rope(keys, head_dim, n_ctx_train),
+            sliding_window=keys.integer("attention.sliding_window", 0, 1 << 32, default=0) or None,
         )
 
 
 def _refuse_unknown_parts(keys: MetadataReader) -> None:
-    for name, meaning in _REFUSED.items():
-        if keys.has(name) and keys.integer(name, 0, 2**32) > 0:
-            raise keys.error(name, f"that means {meaning}")
+    for name, (neutral, meaning) in _REFUSED.items():
+        value = keys.value(name)
+        if value is not None and not (isinstance(value, int | float) and value in neutral):
+            raise keys.error(name, f"that means {meaning}, which this build does not run")
 
 
 def _head_dim(keys: MetadataReader, n_embd: int, n_head: int) -> int:

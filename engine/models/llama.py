@@ -1,14 +1,12 @@
-"""Llama 2 and 3 and their near relatives: pre-norm, grouped-query attention, gated SiLU FFN."""
+"""Llama 2 and 3, Mistral, TinyLlama and their near relatives: pre-norm, grouped-query attention, gated SiLU FFN."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from engine.batch import Batch
-from engine.errors import ModelFileError
-from engine.models.rope import rope_freqs, rope_mscale
-from engine.models.weight_source import EMBED, LINEAR, WeightSource
+from engine.models.parts import FeedForward, biased, build_feed_forward, build_token_matrices
+from engine.models.rope import Rope, build_rope
+from engine.models.weight_source import WeightSource
 from kernels.ops import Array, LayerCache, Ops
 from kernels.quant_tensor import QuantTensor
 
@@ -30,12 +28,7 @@ class LlamaLayer:
     attn_v_bias: Array | None
     attn_output_bias: Array | None
     ffn_norm: Array  # [n_embd]
-    ffn_gate: QuantTensor  # [n_ff, n_embd]
-    ffn_up: QuantTensor  # [n_ff, n_embd]
-    ffn_down: QuantTensor  # [n_embd, n_ff]
-    ffn_gate_bias: Array | None
-    ffn_up_bias: Array | None
-    ffn_down_bias: Array | None
+    ffn: FeedForward
 
 
 @dataclass(frozen=True)
@@ -47,19 +40,17 @@ class LlamaModel:
     layers: tuple[LlamaLayer, ...]
     output_norm: Array  # [n_embd]
     output: QuantTensor  # [n_vocab, n_embd]
-    rope_freqs: Array  # [n_rot / 2]
-    rope_mscale: float
+    rope: Rope
 
     def forward(self, ops: Ops, batch: Batch, kv: list[LayerCache]) -> Array:
         """Normed hidden states of the batch's `hidden_rows`: [n_rows, n_embd]."""
         eps = self.config.rms_eps
-        angles = ops.rope_angles(batch.positions, self.rope_freqs, self.rope_mscale)
+        angles = ops.rope_angles(batch.positions, self.rope.freqs, self.rope.mscale)
         x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
         for layer, cache in zip(self.layers, kv, strict=True):
             normed = ops.rms_norm(x, layer.attn_norm, eps)
             x = ops.add(x, self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache))
-            normed = ops.rms_norm(x, layer.ffn_norm, eps)
-            x = ops.add(x, _feed_forward(ops, layer, normed))
+            x = ops.add(x, layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps)))
         return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
 
     def logits(self, ops: Ops, hidden: Array) -> Array:
@@ -71,46 +62,33 @@ class LlamaModel:
     ) -> Array:
         cfg = self.config
         q, k, v = ops.linear_many(x, [layer.attn_q, layer.attn_k, layer.attn_v])
-        q = _biased(ops, q, layer.attn_q_bias).reshape(batch.n_tokens, cfg.n_head, cfg.head_dim)
-        k = _biased(ops, k, layer.attn_k_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
-        v = _biased(ops, v, layer.attn_v_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
+        q = biased(ops, q, layer.attn_q_bias).reshape(batch.n_tokens, cfg.n_head, cfg.head_dim)
+        k = biased(ops, k, layer.attn_k_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
+        v = biased(ops, v, layer.attn_v_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
         # GGUF `llama` files hold q and k with each rotary pair side by side.
         q = ops.rope(q, angles, interleaved=True)
         k = ops.rope(k, angles, interleaved=True)
         ops.store_kv(k, v, cache, batch.slots)
         out = ops.attention(q, cache, batch.attention, scale=cfg.head_dim**-0.5)
         out = out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
-        return _biased(ops, ops.linear(out, layer.attn_output), layer.attn_output_bias)
-
-
-def _feed_forward(ops: Ops, layer: LlamaLayer, x: Array) -> Array:
-    gate, up = ops.linear_many(x, [layer.ffn_gate, layer.ffn_up])  # [n_tokens, n_ff]
-    gate, up = _biased(ops, gate, layer.ffn_gate_bias), _biased(ops, up, layer.ffn_up_bias)
-    return _biased(ops, ops.linear(ops.silu_mul(gate, up), layer.ffn_down), layer.ffn_down_bias)
-
-
-def _biased(ops: Ops, x: Array, bias: Array | None) -> Array:
-    return x if bias is None else ops.add_bias(x, bias)
+        return biased(ops, ops.linear(out, layer.attn_output), layer.attn_output_bias)
 
 
 def build_llama(config: "ModelConfig", weights: WeightSource) -> LlamaModel:
     """Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give."""
-    tied = not weights.has("output.weight")
-    n_vocab, n_embd = config.n_vocab, config.n_embd
-    token_embd = weights.matrix("token_embd.weight", n_vocab, n_embd, EMBED | LINEAR if tied else EMBED)
+    token_embd, output = build_token_matrices(config, weights)
     return LlamaModel(
         config=config,
         token_embd=token_embd,
         layers=tuple(_build_layer(config, weights, f"blk.{i}.") for i in range(config.n_layer)),
-        output_norm=weights.vector("output_norm.weight", n_embd),
-        output=token_embd if tied else weights.matrix("output.weight", n_vocab, n_embd),
-        rope_freqs=weights.to_device(rope_freqs(config.rope, _rope_divisors(config, weights))),
-        rope_mscale=rope_mscale(config.rope),
+        output_norm=weights.vector("output_norm.weight", config.n_embd),
+        output=output,
+        rope=build_rope(config.rope, weights),
     )
 
 
 def _build_layer(config: "ModelConfig", weights: WeightSource, prefix: str) -> LlamaLayer:
-    n_embd, n_ff = config.n_embd, config.n_ff
+    n_embd = config.n_embd
     n_q, n_kv = config.n_head * config.head_dim, config.n_head_kv * config.head_dim
     return LlamaLayer(
         attn_norm=weights.vector(prefix + "attn_norm.weight", n_embd),
@@ -123,19 +101,5 @@ def _build_layer(config: "ModelConfig", weights: WeightSource, prefix: str) -> L
         attn_v_bias=weights.optional_vector(prefix + "attn_v.bias", n_kv),
         attn_output_bias=weights.optional_vector(prefix + "attn_output.bias", n_embd),
         ffn_norm=weights.vector(prefix + "ffn_norm.weight", n_embd),
-        ffn_gate=weights.matrix(prefix + "ffn_gate.weight", n_ff, n_embd),
-        ffn_up=weights.matrix(prefix + "ffn_up.weight", n_ff, n_embd),
-        ffn_down=weights.matrix(prefix + "ffn_down.weight", n_embd, n_ff),
-        ffn_gate_bias=weights.optional_vector(prefix + "ffn_gate.bias", n_ff),
-        ffn_up_bias=weights.optional_vector(prefix + "ffn_up.bias", n_ff),
-        ffn_down_bias=weights.optional_vector(prefix + "ffn_down.bias", n_embd),
+        ffn=build_feed_forward(config, weights, prefix),
     )
-
-
-def _rope_divisors(config: "ModelConfig", weights: WeightSource) -> np.ndarray | None:
-    if not weights.has("rope_freqs.weight"):
-        return None
-    divisors = weights.host_vector("rope_freqs.weight", config.rope.n_rot // 2)
-    if not (np.isfinite(divisors).all() and (divisors > 0).all()):
-        raise ModelFileError("tensor 'rope_freqs.weight' holds a number that is not above zero and finite")
-    return divisors

@@ -1,12 +1,39 @@
 """The rotation speed of each pair of a head's values, and how long contexts stretch it."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.errors import ModelFileError
+from engine.models.weight_source import WeightSource
+from kernels.ops import Array
+
 if TYPE_CHECKING:
     from engine.loading.model_config import RopeConfig
+
+
+@dataclass(frozen=True)
+class Rope:
+    """What `ops.rope_angles` takes besides positions."""
+
+    freqs: Array  # [n_rot / 2], on the backend's device
+    mscale: float
+
+
+def build_rope(rope: "RopeConfig", weights: WeightSource) -> Rope:
+    """Raises ModelFileError for divisors in the file that no frequency can be divided by."""
+    return Rope(weights.to_device(rope_freqs(rope, _divisors(rope, weights))), rope_mscale(rope))
+
+
+def _divisors(rope: "RopeConfig", weights: WeightSource) -> np.ndarray | None:
+    if not weights.has("rope_freqs.weight"):
+        return None
+    divisors = weights.host_vector("rope_freqs.weight", rope.n_rot // 2)
+    if not (np.isfinite(divisors).all() and (divisors > 0).all()):
+        raise ModelFileError("tensor 'rope_freqs.weight' holds a number that is not above zero and finite")
+    return divisors
 
 
 def rope_freqs(rope: "RopeConfig", divisors: np.ndarray | None = None) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The llama forward pass: right by a plain dense computation, and the same bits alone, batched and chunked."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +7,16 @@ import numpy as np
 import pytest
 
 from engine import Engine, EngineConfig, ModelFileError, SamplingParams
-from engine.batch import Chunk, build_batch
 from engine.loading import LoadedModel, load_model
 from kernels.ops import Ops
 from kernels.reference.formats import dequantize
+from support.forward_pass import logits_of
 from support.gguf_writer import Tensor
 from support.tiny_models import MIXED_TYPES, write_tiny_llama
 
 PROMPTS = [
     [1, *np.random.default_rng(i).integers(3, 300, n).tolist()] for i, n in enumerate((4, 40, 9, 77, 1))
 ]
-
-
-def logits_of(loaded: LoadedModel, token_ids: list[int], cuts: tuple[int, ...] = ()) -> np.ndarray:
-    """Logits of every token, run in pieces."""
-    config, ops = loaded.config, loaded.ops
-    cache = ops.new_kv_cache(config.n_layer, 8, 32, config.n_head_kv, config.head_dim)
-    rows, edges = [], (0, *cuts, len(token_ids))
-    for first, last in pairwise(edges):
-        ops.begin_step()
-        chunk = Chunk(token_ids[first:last], first, [5, 2, 7, 0], want_rows=last - first)
-        hidden = loaded.model.forward(ops, build_batch([chunk], 32, ops), cache)
-        rows.append(ops.to_host(loaded.model.logits(ops, hidden)).copy())
-    return np.concatenate(rows)
 
 
 def dense_logits(loaded: LoadedModel, weights: dict[str, np.ndarray], token_ids: list[int]) -> np.ndarray:

@@ -1,0 +1,57 @@
+"""What the architectures here truly share: the gated feed-forward network, the two token matrices, a missing bias.
+
+Attention is not here: how heads are projected, normed and rotated is what tells one architecture from another.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.models.weight_source import EMBED, LINEAR, WeightSource
+from kernels.ops import Array, Ops
+from kernels.quant_tensor import QuantTensor
+
+if TYPE_CHECKING:
+    from engine.loading.model_config import ModelConfig
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """down(silu(gate(x)) * up(x)). No bias: None. Shazeer 2020, arXiv:2002.05202."""
+
+    ffn_gate: QuantTensor  # [n_ff, n_embd]
+    ffn_up: QuantTensor  # [n_ff, n_embd]
+    ffn_down: QuantTensor  # [n_embd, n_ff]
+    ffn_gate_bias: Array | None
+    ffn_up_bias: Array | None
+    ffn_down_bias: Array | None
+
+    def forward(self, ops: Ops, x: Array) -> Array:
+        """[n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        gate, up = ops.linear_many(x, [self.ffn_gate, self.ffn_up])  # [n_tokens, n_ff]
+        gate, up = biased(ops, gate, self.ffn_gate_bias), biased(ops, up, self.ffn_up_bias)
+        return biased(ops, ops.linear(ops.silu_mul(gate, up), self.ffn_down), self.ffn_down_bias)
+
+
+def build_feed_forward(config: "ModelConfig", weights: WeightSource, prefix: str) -> FeedForward:
+    """prefix: `blk.{i}.`. Raises ModelFileError as the source does."""
+    n_embd, n_ff = config.n_embd, config.n_ff
+    return FeedForward(
+        ffn_gate=weights.matrix(prefix + "ffn_gate.weight", n_ff, n_embd),
+        ffn_up=weights.matrix(prefix + "ffn_up.weight", n_ff, n_embd),
+        ffn_down=weights.matrix(prefix + "ffn_down.weight", n_embd, n_ff),
+        ffn_gate_bias=weights.optional_vector(prefix + "ffn_gate.bias", n_ff),
+        ffn_up_bias=weights.optional_vector(prefix + "ffn_up.bias", n_ff),
+        ffn_down_bias=weights.optional_vector(prefix + "ffn_down.bias", n_embd),
+    )
+
+
+def build_token_matrices(config: "ModelConfig", weights: WeightSource) -> tuple[QuantTensor, QuantTensor]:
+    """(token_embd, output), both [n_vocab, n_embd]: one matrix for both where the file has no output."""
+    tied = not weights.has("output.weight")
+    n_vocab, n_embd = config.n_vocab, config.n_embd
+    token_embd = weights.matrix("token_embd.weight", n_vocab, n_embd, EMBED | LINEAR if tied else EMBED)
+    return token_embd, token_embd if tied else weights.matrix("output.weight", n_vocab, n_embd)
+
+
+def biased(ops: Ops, x: Array, bias: Array | None) -> Array:
+    return x if bias is None else ops.add_bias(x, bias)
