@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow check bench build format golden clean image-check
+.PHONY: serve test test-slow check bench build format docs golden clean image-check
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -31,6 +31,10 @@ build: $(VENV)/installed
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+# The reference pages in docs/, from the tables in the code.
+docs: $(VENV)/installed
+	$(VENV)/bin/python -m tools.reference_pages
 
 # What tests/engine/test_models.py compares with, from the independent implementation.
 golden: $(VENV)/installed-oracle

@@ -1,0 +1,35 @@
+"""The reference pages say what the code's tables say."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.models import ARCHITECTURES
+from kernels.quant_tensor import TYPES
+from tools.reference_pages import PAGES, ROOT, formats_page, markdown_table
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_committed_page_is_what_the_code_says(name: str) -> None:
+    assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](), f"{name} is stale: run `make docs`"
+
+
+def test_every_type_and_architecture_has_a_row() -> None:
+    first_cells = [line.split(" | ")[0].strip("| `") for line in formats_page().splitlines() if "|" in line]
+    for name in (*TYPES, *ARCHITECTURES):
+        assert first_cells.count(name) == 1, name
+
+
+def test_a_stranger_in_the_table_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = formats_page()
+    monkeypatch.setitem(TYPES, "NEW", TYPES["Q8_0"])
+    assert formats_page() != before
+
+
+def test_a_bar_in_a_cell_stays_in_its_cell() -> None:
+    assert markdown_table(("a", "b"), [("x|y", "z")]).splitlines()[-1] == "| x\\|y | z |"
+
+
+def test_pages_are_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"({Path(name).as_posix()})" in readme for name in PAGES)

@@ -1,0 +1,83 @@
+"""Reference pages written from the tables in the code: `make docs` writes them, a test keeps them true.
+
+A page is a function that returns Markdown, and one entry in PAGES. Nothing on a page is written twice: what a table
+in the code does not say, the page does not say either.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from engine.loading.model_config import ROPE_SCALINGS
+from engine.models import ARCHITECTURES
+from engine.text.tokenizer import KNOWN_MODELS
+from kernels.quant_tensor import TYPES, QuantType
+
+ROOT = Path(__file__).parent.parent
+N_IN = 4096  # of the row whose bits per weight are listed: with the row's header, which short rows share less
+
+
+def formats_page() -> str:
+    """What a model file may hold."""
+    return _page(
+        "Formats",
+        "What Espalier reads: GGUF versions 2 and 3, little-endian, whole or split. Anything else is refused in one "
+        "line that says what was found and what would work.",
+        "## Tensor types",
+        f"{len(TYPES)} types, in any mix. Bits per weight are those of a row of {N_IN} weights, header included; a "
+        "row is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
+        markdown_table(
+            (
+                "type",
+                "GGUF id",
+                "bits per weight",
+                "weights in a block",
+                "bytes of a block",
+                "bytes before a row",
+            ),
+            map(_type_row, TYPES.values()),
+        ),
+        "A name that ends in `_V1` is the 3INST trellis of May 2025: files call it by the name without it, and "
+        "`--kt-trellis auto` tells the two apart.",
+        "## Architectures",
+        markdown_table(("`general.architecture`", "what it is"), map(_architecture_row, ARCHITECTURES)),
+        f"Rope scaling (`rope.scaling.type`): {', '.join(ROPE_SCALINGS)}, and a factor for each pair "
+        "(`rope_freqs.weight`, Llama 3.1).",
+        "## Tokenizers",
+        f"`tokenizer.ggml.model`: {', '.join(KNOWN_MODELS)}.",
+    )
+
+
+#: Where a page lies in the checkout -> what writes it.
+PAGES: dict[str, Callable[[], str]] = {"docs/formats.md": formats_page}
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _page(title: str, *paragraphs: str) -> str:
+    written_by = "<!-- Written by `make docs` from the tables in the code; edit those. -->"
+    return "\n\n".join((f"# {title}", written_by, *paragraphs)) + "\n"
+
+
+def _type_row(quant_type: QuantType) -> tuple[str, ...]:
+    bits = 8 * quant_type.row_bytes(N_IN) / N_IN
+    numbers = (quant_type.block_size, quant_type.block_bytes, quant_type.row_header_bytes)
+    return (quant_type.name, str(quant_type.ggml_id), f"{bits:.5g}", *map(str, numbers))
+
+
+def _architecture_row(name: str) -> tuple[str, ...]:
+    """The first sentence of the architecture's file says what it is."""
+    about = sys.modules[ARCHITECTURES[name].__module__].__doc__ or ""
+    return f"`{name}`", about.partition("\n")[0].removesuffix(".")
+
+
+def write_pages(root: Path = ROOT) -> None:
+    for name, page in PAGES.items():
+        (root / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages()
