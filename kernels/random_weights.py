@@ -12,12 +12,15 @@ from kernels.quant_tensor import TYPES, QuantType
 _F16_FACTORS: dict[str, tuple[int, ...]] = {
     "Q8_0": (0,), "Q6_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ3_S": (0,), "IQ2_K": (0,),
     "IQ3_K": (0,), "IQ4_K": (0,),
+    "IQ5_K": (0,), "IQ6_K": (0,),
 }  # fmt: skip
 #: Root mean square of integer weight times integer scale under uniform random codes, rounded.
 _RMS = {
     "Q8_0": 74.0, "Q6_0": 18.5, "Q4_K": 320.0, "Q5_K": 650.0, "Q6_K": 1370.0, "IQ3_S": 130.0, "IQ2_K": 83.0,
     "IQ3_K": 590.0, "IQ4_K": 1290.0, "IQ4_KS": 5100.0, "IQ1_KT": 2430.0, "IQ2_KT": 2430.0, "IQ3_KT": 325.0,
     "IQ4_KT": 1370.0, "IQ2_KT_V1": 2620.0, "IQ3_KT_V1": 350.0, "IQ4_KT_V1": 1470.0,
+    "IQ5_K": 1240.0, "IQ6_K": 5270.0, "IQ2_KS": 170.0, "IQ2_KL": 580.0, "IQ3_KS": 330.0, "IQ4_KSS": 5100.0,
+    "IQ5_KS": 4930.0, "Q8_KV": 74.0,
 }  # fmt: skip
 
 
@@ -31,10 +34,10 @@ def random_weight(
     n_bytes = n_out * quant_type.row_bytes(n_in)
     rows = np.frombuffer(rng.bytes(n_bytes), np.uint8).reshape(n_out, -1).copy()
     factor = deviation / _RMS[type_name]
-    if quant_type.row_header_bytes:
-        rows[:, :4] = _around(factor, (n_out, 1), rng).view(np.uint8)
-        rows[:, 4 : quant_type.row_header_bytes] = _means(quant_type, n_out, deviation, rng)
     blocks = rows[:, quant_type.row_header_bytes :].reshape(n_out, -1, quant_type.block_bytes)
+    if quant_type.row_header_bytes:
+        d = _around(factor, (n_out, 1), rng)
+        rows[:, : quant_type.row_header_bytes] = _header(quant_type, d, blocks, deviation, rng)
     for offset in _F16_FACTORS.get(type_name, ()):
         factors = _around(factor, (*blocks.shape[:2], 1), rng).astype(np.float16)
         blocks[:, :, offset : offset + 2] = factors.view(np.uint8)
@@ -55,8 +58,16 @@ def _around(factor: float, shape: tuple[int, ...], rng: np.random.Generator) -> 
     return (signs * rng.uniform(0.5, 1.5, shape) * factor).astype(np.float32)
 
 
-def _means(quant_type: QuantType, n_out: int, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """The second header field of IQ4_KT_V1 rows, their mean; nothing for other types."""
-    if quant_type.row_header_bytes != 8:
-        return np.zeros((n_out, 0), np.uint8)
-    return (rng.standard_normal((n_out, 1)) * deviation / 10).astype(np.float32).view(np.uint8)
+def _header(
+    quant_type: QuantType, d: np.ndarray, blocks: np.ndarray, deviation: float, rng: np.random.Generator
+) -> np.ndarray:
+    """uint8 [n_out, row_header_bytes]: d as float16 or float32, then what some types keep beside it."""
+    match quant_type.name:
+        case "IQ4_KT_V1":  # the row's mean
+            mean = (rng.standard_normal(d.shape) * deviation / 10).astype(np.float32)
+            return np.hstack([d, mean]).view(np.uint8)
+        case "Q8_KV":  # the sum of the row's codes
+            sums = blocks.view(np.int8).sum(axis=(1, 2), dtype=np.int32)[:, None]
+            return np.hstack([d.view(np.uint8), sums.view(np.uint8)])
+        case _:
+            return d.astype(np.float16 if quant_type.row_header_bytes == 2 else np.float32).view(np.uint8)

@@ -59,6 +59,13 @@ struct RowScaledType : PlainType {
     static ESP_FN float row_d(const uint8_t* row) { return read_f32(row); }
 };
 
+// ... or with a float16 d.
+struct HalfRowScaledType : RowScaledType {
+    static constexpr int kHeaderBytes = 2;
+
+    static ESP_FN float row_d(const uint8_t* row) { return read_f16(row); }
+};
+
 ESP_FN void set_row_scale(int scale, Block32& out) {
     out.scale[0] = out.scale[1] = scale;
     out.min[0] = out.min[1] = 0;

@@ -11,7 +11,9 @@
 #define ESP_LEGACY_TYPES(X) X(Q8_0) X(Q6_0)
 #define ESP_K_TYPES(X) X(Q4_K) X(Q5_K) X(Q6_K)
 #define ESP_IQ_TYPES(X) X(IQ3_S)
-#define ESP_IQK_TYPES(X) X(IQ2_K) X(IQ3_K) X(IQ4_K) X(IQ4_KS)
+#define ESP_IQK_TYPES(X)                                                                        \
+    X(IQ2_K) X(IQ3_K) X(IQ4_K) X(IQ4_KS) X(IQ5_K) X(IQ6_K) X(IQ2_KS) X(IQ2_KL) X(IQ3_KS)          \
+    X(IQ4_KSS) X(IQ5_KS) X(Q8_KV)
 #define ESP_KT_TYPES(X) X(IQ1_KT) X(IQ2_KT) X(IQ3_KT) X(IQ4_KT) X(IQ2_KT_V1) X(IQ3_KT_V1) X(IQ4_KT_V1)
 #define ESP_QUANT_TYPES(X) ESP_LEGACY_TYPES(X) ESP_K_TYPES(X) ESP_IQ_TYPES(X) ESP_IQK_TYPES(X) ESP_KT_TYPES(X)
 

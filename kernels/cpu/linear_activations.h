@@ -7,11 +7,14 @@
 
 namespace espalier::ESPALIER_TIER {
 
-// Tokens that a matmul carries side by side: as many columns as accumulators fit in the tier's registers.
+// Tokens that a matmul carries side by side: as many columns as accumulators fit in the tier's registers. The scalar
+// tier has no use for many, and each number of columns up to this one is compiled.
 #if ESPALIER_TIER_ID == ESPALIER_AVX512_TIER
 constexpr int kColumnGroup = 12;
-#else
+#elif ESPALIER_TIER_ID == ESPALIER_AVX2_TIER
 constexpr int kColumnGroup = 4;
+#else
+constexpr int kColumnGroup = 2;
 #endif
 
 // 32-blocks in chain order: chain p holds blocks 2p and 2p + 1 of every 256 columns.

@@ -154,6 +154,12 @@ static inline I32 negate_bytes_where(I32 a, I32 plane) {
     const __m256i bit = _mm256_set1_epi8(static_cast<char>(1 << S));
     return {negate_half_where(a.lo, plane.lo, bit), negate_half_where(a.hi, plane.hi, bit)};
 }
+// yes in the bytes where bit S of plane is set, no in the others. The shift brings bit S to the top of its byte.
+template <int S>
+static inline I32 select_bytes_where(I32 plane, I32 yes, I32 no) {
+    return {_mm256_blendv_epi8(no.lo, yes.lo, _mm256_slli_epi16(plane.lo, 7 - S)),
+            _mm256_blendv_epi8(no.hi, yes.hi, _mm256_slli_epi16(plane.hi, 7 - S))};
+}
 // Per 16-bit half: a shifted left by the count in b (0..3), as a product with 1, 2, 4 or 8.
 static inline I32 shift_left_halves(I32 a, I32 b) {
     const __m256i power = _mm256_setr_epi8(1, 2, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  //
@@ -177,7 +183,7 @@ struct Table16 {
     __m256i v;
 };
 static inline Table16 load_table(const uint8_t* p) { return {_mm256_broadcastsi128_si256(load_quarter(p))}; }
-// table[index] for each byte; index 0..15.
+// table[index & 15] for each byte; index 0..127.
 static inline I32 lookup(Table16 table, I32 index) {
     return {_mm256_shuffle_epi8(table.v, index.lo), _mm256_shuffle_epi8(table.v, index.hi)};
 }

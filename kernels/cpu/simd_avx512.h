@@ -104,6 +104,12 @@ static inline I32 negate_bytes_where(I32 a, I32 plane) {
     const __mmask64 where = _mm512_test_epi8_mask(plane.v, _mm512_set1_epi8(static_cast<char>(1 << S)));
     return {_mm512_mask_sub_epi8(a.v, where, _mm512_setzero_si512(), a.v)};
 }
+// yes in the bytes where bit S of plane is set, no in the others.
+template <int S>
+static inline I32 select_bytes_where(I32 plane, I32 yes, I32 no) {
+    const __mmask64 where = _mm512_test_epi8_mask(plane.v, _mm512_set1_epi8(static_cast<char>(1 << S)));
+    return {_mm512_mask_mov_epi8(no.v, where, yes.v)};
+}
 // Per 16-bit half: a shifted left by the count in b (0..3).
 static inline I32 shift_left_halves(I32 a, I32 b) { return {_mm512_sllv_epi16(a.v, b.v)}; }
 static inline I32 sub_halves(I32 a, I32 b) { return {_mm512_sub_epi16(a.v, b.v)}; }
@@ -118,7 +124,7 @@ struct Table16 {
 static inline Table16 load_table(const uint8_t* p) {
     return {_mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }
-// table[index] for each byte; index 0..15.
+// table[index & 15] for each byte; index 0..127.
 static inline I32 lookup(Table16 table, I32 index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
 // table[index] for each lane.
 static inline I32 gather(const uint32_t* table, I32 index) {

@@ -221,6 +221,14 @@ static inline I32 negate_bytes_where(I32 a, I32 plane) {
     for (int i = 0; i < 64; i++) x.v[i] = static_cast<uint8_t>(p.v[i] >> S & 1 ? -x.v[i] : x.v[i]);
     return reread<I32>(x);
 }
+// yes in the bytes where bit S of plane is set, no in the others.
+template <int S>
+static inline I32 select_bytes_where(I32 plane, I32 yes, I32 no) {
+    const Bytes p = reread<Bytes>(plane), y = reread<Bytes>(yes);
+    Bytes x = reread<Bytes>(no);
+    for (int i = 0; i < 64; i++) x.v[i] = p.v[i] >> S & 1 ? y.v[i] : x.v[i];
+    return reread<I32>(x);
+}
 // Per 16-bit half: a shifted left by the count in b (0..3).
 static inline I32 shift_left_halves(I32 a, I32 b) {
     Halves x = reread<Halves>(a), y = reread<Halves>(b);
@@ -251,7 +259,7 @@ static inline Table16 load_table(const uint8_t* p) {
     memcpy(t.v, p, sizeof t.v);
     return t;
 }
-// table[index] for each byte; index 0..15.
+// table[index & 15] for each byte; index 0..127.
 static inline I32 lookup(Table16 table, I32 index) {
     Bytes x = reread<Bytes>(index);
     for (int i = 0; i < 64; i++) x.v[i] = table.v[x.v[i] & 15];

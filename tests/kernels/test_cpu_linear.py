@@ -11,7 +11,7 @@ from kernels.reference.formats import DENSE
 from kernels.reference.linear import linear_int8
 
 TIERS = _native.isa_tiers()
-#: 1, 2, 7, 33 as promised, and sizes around the column groups of the kernels (4 and 12).
+#: 1, 2, 7, 33 as promised, and sizes around the column groups of the kernels (2, 4 and 12).
 BATCHES = (1, 2, 3, 4, 5, 7, 11, 12, 13, 24, 33)
 LINEAR = frozenset({"linear"})
 

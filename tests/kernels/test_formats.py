@@ -13,11 +13,16 @@ from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
+from kernels.reference.fma import fma32
 from kernels.reference.formats import DENSE, dequantize
+from kernels.reference.formats.fields import bits, f16, u16
+from kernels.reference.formats.iqk import iq6_k_codes
+from kernels.reference.tables import table
 
 EMBED, LINEAR = frozenset({"embed"}), frozenset({"linear", "embed"})
 DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "format_digests.json").read_text())
-GOLDEN = [name for name in TYPES if name in ("Q6_0", "IQ2_K", "IQ3_K", "IQ4_K", "IQ4_KS") or "KT" in name]
+FIRST_PEER_ID = 133  # the peer's own types, which the gguf package does not know, begin here
+GOLDEN = [t.name for t in TYPES.values() if t.ggml_id >= FIRST_PEER_ID and t.name != "IQ6_K"]
 MAINLINE = ["F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ3_S"]
 N_OUT, N_IN = 5, 768
 
@@ -46,6 +51,34 @@ def test_golden_arrays_decode_bit_for_bit(shared: Path, cpu_ops: CpuOps, type_na
     assert_same_bits(dequantize(type_name, data, *expected.shape), expected)
     for uses in (EMBED, LINEAR):
         assert_same_bits(compiled(cpu_ops, type_name, data, *expected.shape, uses), expected)
+
+
+def cubic(codes: np.ndarray, extra: np.ndarray) -> np.ndarray:
+    """IQ6_K values as the peer's `to_float` evaluates them; linears round them to whole numbers (kTable6)."""
+    q = codes.astype(np.float32)
+    value = np.full_like(q, 0.0011972)
+    for coefficient in (-0.11218, 6.2568, -127.0):
+        value = fma32(q, value, np.full_like(q, coefficient))
+    return value + extra.astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["noim", "im", "rand"])
+def test_iq6_k_golden_arrays_hold_the_cubic_behind_its_table(
+    shared: Path, cpu_ops: CpuOps, kind: str
+) -> None:
+    golden = np.load(shared / "golden" / "IQ6_K.npz")
+    raw, expected = golden[f"raw_{kind}"], golden[f"deq_{kind}"]
+    blocks = raw.reshape(8, -1, TYPES["IQ6_K"].block_bytes)
+    extra = np.repeat(bits(u16(blocks, 2)[:, :, 0], 16), 16, axis=2)
+    scaled = f16(blocks, 0)[:, :, None] * blocks[:, :, 4:20].view(np.int8).astype(np.float32)
+    values = cubic(iq6_k_codes(blocks), extra)
+    assert_same_bits((np.repeat(scaled, 16, axis=2) * values).reshape(8, -1), expected)
+    # The table is the cubic, rounded: half a unit off at most.
+    assert np.abs(table("kTable6")[iq6_k_codes(blocks) + 64 * extra] - values).max() <= 0.5
+    weights = dequantize("IQ6_K", np.ascontiguousarray(raw).reshape(-1), *expected.shape)
+    for uses in (EMBED, LINEAR):
+        got = compiled(cpu_ops, "IQ6_K", np.ascontiguousarray(raw).reshape(-1), *expected.shape, uses)
+        assert_same_bits(got, weights)
 
 
 @pytest.mark.parametrize("type_name", MAINLINE)

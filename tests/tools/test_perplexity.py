@@ -10,13 +10,13 @@ import pytest
 from engine import EspalierError
 from engine.loading import load_model
 from kernels.ops import Ops
-from kernels.quant_tensor import TYPES
 from support.tiny_models import write_tiny_llama
 from tools.perplexity import cut, measure, negative_log_likelihoods, summarize
 
-#: Those whose types this build reads.
+#: Every file in ../shared/models.
 FILES = ["F16", "Q8_0-pure", "Q6_0-pure", "Q4_K-pure", "Q6_K-pure", "IQ2_K-pure", "IQ3_K-pure", "IQ4_K-pure",
-         "IQ4_KS-pure", "IQ1_KT", "IQ1_KT-pure", "IQ2_KT", "IQ2_KT-pure", "IQ3_KT", "IQ3_KT-pure", "IQ4_KT",
+         "IQ4_KS-pure", "IQ5_K-pure", "IQ6_K-pure", "IQ2_KS-pure", "IQ2_KL-pure", "IQ3_KS-pure", "IQ4_KSS-pure",
+         "IQ5_KS-pure", "IQ1_KT", "IQ1_KT-pure", "IQ2_KT", "IQ2_KT-pure", "IQ3_KT", "IQ3_KT-pure", "IQ4_KT",
          "IQ4_KT-pure"]  # fmt: skip
 
 
@@ -64,5 +64,6 @@ def test_windows_are_whole_and_begin_with_bos(tmp_path: Path, cpu_ops: Ops) -> N
         cut(loaded, "the", 32)
 
 
-def test_every_type_of_the_shared_files_is_in_the_table() -> None:
-    assert {name.removesuffix("-pure") for name in FILES} <= TYPES.keys()
+def test_every_shared_model_is_measured(shared: Path) -> None:
+    found = (shared / "models").glob("stories-wide256-*.gguf")
+    assert {path.stem.removeprefix("stories-wide256-") for path in found} == set(FILES)

@@ -29,8 +29,7 @@ static inline void decode(Q5_K, TileView t, int64_t u, int i, DecodedBlock& out)
     const uint8_t* unit = t.body + u * L::kUnitBytes;
     for_each_vector([&](auto v) {
         constexpr int V = decltype(v)::value;
-        out.w[V] = bit_or(plane_bits<4, V, 0>(unit + L::kCode4 + 256 * i),
-                          plane_bits<1, V, 4>(unit + L::kCode1 + 64 * i));
+        out.w[V] = five_bits<V>(unit + L::kCode4 + 256 * i, unit + L::kCode1 + 64 * i);
     });
     k_scales<Q5_K>(unit, i, out);
 }

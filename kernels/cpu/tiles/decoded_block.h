@@ -57,6 +57,8 @@ ESP_ENTRY(IQ4_KT_V1, SixteenBitEntry)
 ESP_ENTRY(IQ2_K, SixteenWideEntry)
 ESP_ENTRY(IQ3_K, SixteenWideEntry)
 ESP_ENTRY(IQ4_K, SixteenWideEntry)
+ESP_ENTRY(IQ5_K, SixteenWideEntry)
+ESP_ENTRY(IQ6_K, SixteenWideEntry)
 ESP_ENTRY(Q6_K, SixteenWideEntry)
 ESP_ENTRY(IQ3_S, ScaledEntry)
 ESP_ENTRY(Q4_K, ScaledMinEntry)
@@ -93,6 +95,11 @@ static inline I32 plane_bits(const uint8_t* plane) {
     if constexpr (kFrom > kTo) return bit_and(shift_right<kFrom - kTo>(x), mask);
     if constexpr (kFrom < kTo) return bit_and(shift_left<kTo - kFrom>(x), mask);
     return bit_and(x, mask);
+}
+
+template <int V>
+static inline I32 five_bits(const uint8_t* low, const uint8_t* high) {
+    return bit_or(plane_bits<4, V, 0>(low), plane_bits<1, V, 4>(high));
 }
 
 // Six bits around 32, moved to the common zero point.

@@ -52,9 +52,9 @@ def bit_plane(values: np.ndarray) -> np.ndarray:
 
 
 def nibbles_by(values: np.ndarray, width: int) -> np.ndarray:
-    """128 bytes -> 256 codes: of 2 * width weights, width bytes; low nibbles are the first half."""
+    """n bytes -> 2n codes: of 2 * width weights, width bytes; low nibbles are the first half."""
     parts = values.reshape(*values.shape[:2], -1, 1, width)
-    return (parts >> (4 * np.arange(2))[:, None] & 15).reshape(*values.shape[:2], 256)
+    return (parts >> (4 * np.arange(2))[:, None] & 15).reshape(*values.shape[:2], -1)
 
 
 def in_blocks(values: np.ndarray) -> np.ndarray:
