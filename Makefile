@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow check bench build format docs golden clean image-check
+.PHONY: serve test test-slow fuzz check bench build format docs golden clean image-check
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -16,6 +16,11 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-oracle
 	$(VENV)/bin/python -m pytest -n 2 -m slow
+
+# Ten minutes for each of the GGUF reader, the tokenizer builder and the template renderer.
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/installed-oracle
+	ESPALIER_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/python -m pytest tests/engine/test_fuzz.py
 
 check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
@@ -67,7 +72,7 @@ image-check: $(VENV)/installed-dev
 	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[images]' --no-build-isolation
 	$(VENV)/bin/python docker/check_images.py $(ARGS)
 
-# torch and transformers, which only `make test-slow` and `make golden` need.
+# torch and transformers, which only `make test-slow` and `make golden` need, and Atheris.
 $(VENV)/installed-oracle: $(VENV)/installed-dev
-	$(INSTALL) -e '.[oracle]'
+	$(INSTALL) -e '.[oracle,fuzz]'
 	@touch $@
