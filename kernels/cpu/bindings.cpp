@@ -13,6 +13,7 @@
 
 #include "common/dequantize.h"
 #include "common/finite.h"
+#include "cpu/codeword_tree.h"
 #include "cpu/dispatch.h"
 #include "cpu/linear.h"
 #include "cpu/packed_matrix.h"
@@ -29,6 +30,7 @@ using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using IdsOut = nb::ndarray<uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Halves = nb::ndarray<uint16_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 
 constexpr int64_t kChunkFloats = 1 << 14;  // an elementwise op's work below this is not worth waking a thread
@@ -254,6 +256,18 @@ public:
         attention_.run(vectors_, pool_, q.data(), cache, shape, pass, out.data());
     }
 
+    void nearest_iq4_kt(bool high_offset, const Floats& targets, const Floats& weights, const IdsOut& out) {
+        require(targets.ndim() == 2 && dim(targets, 1) == 4 && out.shape(0) == targets.shape(0),
+                "nearest_iq4_kt: targets is [n_groups, 4], out [n_groups]");
+        require_same_shape(targets, weights, "nearest_iq4_kt: weights has the shape of targets");
+        const nb::gil_scoped_release no_gil;
+        const TreeIQ4KT& tree = iq4_kt_tree(high_offset);
+        rows_in_parallel(int64_t(out.size()), kChunkFloats / 64, [&](int64_t first, int64_t count) {
+            for (int64_t i = first; i < first + count; ++i)
+                out.data()[i] = uint16_t(tree.nearest(targets.data() + 4 * i, weights.data() + 4 * i));
+        });
+    }
+
 private:
     // f(first, count) over ranges of rows of about kChunkFloats each.
     template <class F>
@@ -339,6 +353,7 @@ NB_MODULE(_native, module) {
         .def("rope_angles", &Backend::rope_angles, "positions"_a.noconvert(), "freqs"_a.noconvert(), "mscale"_a, "out"_a.noconvert())
         .def("rope", &Backend::rope, "x"_a.noconvert(), "angles"_a.noconvert(), "interleaved"_a, "out"_a.noconvert())
         .def("store_kv", &Backend::store_kv, "k"_a.noconvert(), "v"_a.noconvert(), "k_cache"_a.noconvert(), "v_cache"_a.noconvert(), "slots"_a.noconvert())
+        .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
         .def("attention", &Backend::attention, "q"_a.noconvert(), "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
 }
