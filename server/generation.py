@@ -62,8 +62,10 @@ class Answer:
         seconds: float = 3600.0,
     ) -> "Answer":
         """Admit the request. Raises RequestError or ApiError before a byte has been sent."""
-        assert thread.engine.tokenizer is not None, "a served model has a vocabulary"
-        text = TextStream(thread.engine.tokenizer, stops)
+        tokenizer = thread.engine.tokenizer
+        assert tokenizer is not None, "a served model has a vocabulary"
+        begins_text = bool(prompt_ids) and tokenizer.adds_space_after(prompt_ids[-1])
+        text = TextStream(tokenizer, stops, skip_leading_space=begins_text)
         stream = await thread.submit(uuid.uuid4().hex, prompt_ids, params)
         answer = cls(thread, stream, text, index, asyncio.get_running_loop().time() + seconds)
         answer.usage.n_prompt = len(prompt_ids)

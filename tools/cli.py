@@ -37,7 +37,9 @@ def _setting(name: str, *declarations: str) -> Any:
 
 @app.command()
 def serve(
-    model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="A GGUF file; default: the demo model.", show_default=False)
+    ] = None,
     host: Annotated[str | None, _setting("host")] = None,
     port: Annotated[int | None, _setting("port")] = None,
     device: Annotated[str | None, _setting("device")] = None,
@@ -82,6 +84,29 @@ def options(
     ] = False,
 ) -> None:
     """Serve trellis-quantized (KT) GGUF models over an OpenAI-compatible HTTP API."""
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        Path | None, typer.Argument(help="A GGUF file; default: the demo model.", show_default=False)
+    ] = None,
+    system: Annotated[str, typer.Option(help="An instruction for the model.", show_default=False)] = "",
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.7,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest answer; default: to the end of the context.")
+    ] = None,
+    ctx_size: Annotated[
+        int | None, typer.Option(help="Longest conversation in tokens; default: the model's trained length.")
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    kt_trellis: Trellis = "auto",
+) -> None:
+    """Chat with MODEL in the terminal; /help there lists the commands."""
+    from tools.chat import run
+
+    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis)
 
 
 @app.command()

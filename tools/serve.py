@@ -10,6 +10,7 @@ from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
 from server.main import bind, serve
 from server.settings import Settings, parse_size, resolve
 from tools.backends import backend_line, checked_trellis, open_backend
+from tools.demo import DEMO_MODEL
 from tools.progress import progress_bar
 
 
@@ -21,8 +22,6 @@ def serve_model(
     settings = resolve(
         flags | {"kv_memory": parse_size(kv_memory) if kv_memory else None, "api_keys": keys or None}
     )
-    if settings.model is None:
-        raise EspalierError("serve needs MODEL.gguf; the demo model is not in this build")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sock = bind(settings)
     with sock:
@@ -31,10 +30,10 @@ def serve_model(
 
 
 def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
-    assert settings.model is not None
+    path = settings.model or DEMO_MODEL
     ops = open_backend(settings.device, settings.threads)
-    with progress_bar(f"loading {settings.model.name}") as report:
-        loaded = load_model(settings.model, ops, checked_trellis(settings.kt_trellis), progress=report)
+    with progress_bar(f"loading {path.name}") as report:
+        loaded = load_model(path, ops, checked_trellis(settings.kt_trellis), progress=report)
     config = EngineConfig(
         ctx_size=settings.ctx_size,
         max_batch=settings.max_batch,
@@ -48,7 +47,10 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     """What is served, with what, how much fits, and a line to paste."""
     out = Console(stderr=True, highlight=False, soft_wrap=True)
     name = settings.alias or loaded.name
-    out.print(f"[bold]{name}[/bold]: {loaded.config.architecture}, {', '.join(loaded.type_names[:4])}")
+    types = ", ".join(loaded.type_names[:4])
+    out.print(
+        f"[bold]{name}[/bold]: {loaded.config.architecture}, {types}, {loaded.bits_per_weight:.2f} bits per weight"
+    )
     out.print(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
     kv_tokens = engine.kv.n_blocks * engine.kv.block_size
     out.print(f"context {engine.ctx_size} tokens a request; the KV cache holds {kv_tokens} tokens")

@@ -38,8 +38,14 @@ class LoadedModel:
     ops: Ops
     weight_bytes: int  # memory the backend holds
     file_bytes: int  # of the tensors in the file
+    n_weights: int = 0  # in those tensors
     type_names: tuple[str, ...] = ()  # of the matrices, most bytes first
     notes: tuple[str, ...] = ()  # one-line remarks for the person who started the server
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of the file, over all its tensors."""
+        return 8 * self.file_bytes / self.n_weights
 
 
 def load_model(
@@ -70,6 +76,7 @@ def load_model(
         ops=ops,
         weight_bytes=weights.bytes_held,
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
+        n_weights=sum(tensor.shape[0] * tensor.n_rows for tensor in gguf.tensors.values()),
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
         notes=_notes(config, plan, overrides, kt_trellis),
     )

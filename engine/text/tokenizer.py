@@ -122,6 +122,10 @@ class Tokenizer:
         """What the token adds to a text: nothing for control and unknown tokens. Raises IndexError."""
         return self._bytes[token_id]
 
+    def adds_space_after(self, token_id: int) -> bool:
+        """Whether text that follows this token is encoded with a space in front, which decoding takes away."""
+        return self.add_space_prefix and self.is_control(token_id)
+
     def is_control(self, token_id: int) -> bool:
         return self.vocabulary.kinds[token_id] is TokenKind.CONTROL
 

@@ -50,9 +50,10 @@ class ServerProcess:
                 self.url = found[1]
 
 
-def launch(model: Path, *flags: str) -> ServerProcess:
-    """Start it without waiting for anything."""
-    command = [*_COMMAND, str(model), "--port", "0", "--threads", "2", *flags]
+def launch(model: Path | None, *flags: str) -> ServerProcess:
+    """Start it without waiting for anything. model None: with none, so that it serves the demo."""
+    named = [] if model is None else [str(model)]
+    command = [*_COMMAND, *named, "--port", "0", "--threads", "2", *flags]
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -63,7 +64,7 @@ def launch(model: Path, *flags: str) -> ServerProcess:
 
 
 @contextmanager
-def running_server(model: Path, *flags: str) -> Iterator[ServerProcess]:
+def running_server(model: Path | None, *flags: str) -> Iterator[ServerProcess]:
     """A server that answers; gone at the end, whatever happened."""
     server = launch(model, *flags)
     try:

@@ -28,7 +28,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in done.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("perplexity",), ("bench",), ("inspect",)])
+@pytest.mark.parametrize("command", [(), ("serve",), ("chat",), ("perplexity",), ("bench",), ("inspect",)])
 def test_every_command_explains_itself(command: tuple[str, ...]) -> None:
     done = espalier(*command, "--help")
     assert done.returncode == 0
@@ -70,7 +70,6 @@ def test_flags_of_later_versions_are_refused_in_words(flag: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("serve",), "MODEL"),
         (("serve", "m.gguf", "--port", "0", "--device", "cuda"), "cuda"),
         (("serve", "m.gguf", "--port", "0", "--device", "tpu"), "tpu"),
         (("serve", "m.gguf", "--kv-type", "q8_0"), "q8_0"),

@@ -3,25 +3,28 @@
 A file holds topics. `## name` begins one; its lines begin with
 
     -   a way to ask; `[a|b]` is a choice, `{word}` a slot
-    =   an answer; each topic has one or more
+    v   something one may want to do, n something to know, s how things are: frames.txt makes questions of them
+    =   an answer; small talk has several, everything else one, so that doubt is only ever about the question
     +   the answer to "tell me more"
     >   a question that makes sense after this topic only, `=> topic` that answers it
     with  rows of slot values: the topic stands once for each row, `{other}` runs over the other rows' names
     @word: a; b; c   (before any topic) what fills a slot
 
-Nothing held out is ever drawn: neither the questions of held_out.json nor the validation split.
+Nothing held out is ever drawn: neither the questions of held_out.json, nor what shares most of its words with one of
+them, nor the validation split.
 """
 
 import json
 import random
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from tools.demo.frames import frames
 from tools.demo.paraphrase import MORE, SYSTEM_PROMPTS, varied
 
 DATA = Path(__file__).parent / "data"
@@ -29,11 +32,16 @@ Split = Literal["train", "validation"]
 Message = dict[str, str]
 
 OTHER = "other"  # the topic of everything the model does not know
-OTHER_SHARE = 0.16  # of the turns
+OTHER_SHARE = 0.18  # of the turns
 FOLLOW_SHARE = 0.45  # of the turns after the first one, where the topic has something to follow
 SYSTEM_SHARE = 0.08  # of the conversations
-TURN_WEIGHTS = (50, 22, 14, 8, 6)  # of conversations with 1, 2, ... turns
+TURN_WEIGHTS = (60, 19, 11, 6, 4)  # of conversations with 1, 2, ... turns
 VALIDATION_MODULUS = 40  # one question in so many is kept for validation
+CONTEXT_SHARE = 0.07  # of the questions: something else is told around it
+KIND_WEIGHTS = {"-": 4, "v": 2, "n": 2, "s": 1}  # of a topic's questions
+#: A question may share at most this part of its words with a held-out one of ALIKE_WORDS words or more. Shorter ones
+#: ("What are you?") are parts of too many others; they are left out word for word.
+ALIKE, ALIKE_WORDS = 0.65, 6
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -41,7 +49,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 @dataclass
 class Topic:
     name: str
-    questions: list[str] = field(default_factory=list)
+    questions: dict[str, list[str]] = field(default_factory=dict)  # patterns by kind
     answers: list[str] = field(default_factory=list)
     more: str | None = None
     follows: list[tuple[str, str]] = field(default_factory=list)  # (question, topic)
@@ -78,6 +86,20 @@ def held_out_questions() -> frozenset[str]:
     return frozenset(normalized(item["ask"]) for item in (*held_out()["questions"], *chats))
 
 
+@cache
+def _held_out_words() -> list[frozenset[str]]:
+    words = (frozenset(question.split()) for question in held_out_questions())
+    return [each for each in words if len(each) >= ALIKE_WORDS]
+
+
+def is_held_out(question: str) -> bool:
+    """Whether it is a held-out question or nearly one."""
+    plain = normalized(question)
+    words = frozenset(plain.split())
+    near = (len(words & other) >= ALIKE * len(words | other) for other in _held_out_words())
+    return plain in held_out_questions() or any(near)
+
+
 def normalized(question: str) -> str:
     """Lower-case words alone: what makes two questions the same."""
     return " ".join(re.findall(r"[^\W_]+", question.lower()))
@@ -103,6 +125,7 @@ def expanded(pattern: str, slots: dict[str, list[str]], rng: random.Random) -> s
         pattern = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), pattern)
     text = re.sub(r" +", " ", pattern).strip()
     text = re.sub(r" ([,.!?])", r"\1", text)
+    text = text[0].upper() + text[1:]
     return text if text[-1] in ".!?" else text + "?"
 
 
@@ -110,7 +133,7 @@ class _Drawer:
     def __init__(self, corpus: Corpus, rng: random.Random, split: Split) -> None:
         self._corpus, self._rng, self._split = corpus, rng, split
         self._names = [name for name in corpus.topics if name != OTHER]
-        self._weights = [len(corpus.topics[name].questions) ** 0.5 for name in self._names]
+        self._weights = [sum(map(len, corpus.topics[name].questions.values())) ** 0.5 for name in self._names]
 
     def conversation(self) -> list[Message]:
         rng = self._rng
@@ -127,11 +150,11 @@ class _Drawer:
         """(question, answer, the topic that the next turn may follow)."""
         if before is not None and self._rng.random() < FOLLOW_SHARE:
             if before.more and self._rng.random() < 0.3:
-                return self._question(MORE), before.more, before
+                return self._question({"-": MORE}), before.more, before
             if before.follows:
                 question, name = self._rng.choice(before.follows)
                 topic = self._corpus.topics[name]
-                return self._question([question]), self._rng.choice(topic.answers), topic
+                return self._question({"-": [question]}), self._rng.choice(topic.answers), topic
         topic = self._corpus.topics[self._name()]
         return self._question(topic.questions), self._rng.choice(topic.answers), topic
 
@@ -140,32 +163,39 @@ class _Drawer:
             return OTHER
         return self._rng.choices(self._names, self._weights)[0]
 
-    def _question(self, patterns: list[str] | tuple[str, ...]) -> str:
-        """One of the patterns, worded in one of its ways, that this split may have."""
+    def _question(self, patterns: Mapping[str, Sequence[str]]) -> str:
+        """One of the patterns, worded in one of its ways, that this split may have. patterns: lists by kind."""
+        rng, kinds = self._rng, list(patterns)
         for _ in range(5000):
-            question = varied(expanded(self._rng.choice(patterns), self._corpus.slots, self._rng), self._rng)
-            if split_of(question) == self._split and normalized(question) not in held_out_questions():
+            (kind,) = rng.choices(kinds, [KIND_WEIGHTS[kind] for kind in kinds])
+            around = ("{}",) if kind == "-" else frames(kind)
+            pattern = rng.choice(around).replace("{}", rng.choice(patterns[kind]))
+            if rng.random() < CONTEXT_SHARE:
+                asked = pattern if pattern[-1] in ".!?]" else pattern + "?"
+                pattern = rng.choice(frames("c")).replace("{}", asked)
+            question = varied(expanded(pattern, self._corpus.slots, rng), rng)
+            if split_of(question) == self._split and not is_held_out(question):
                 return question
         raise ValueError(f"no wording of {patterns} is in the {self._split} split")
 
 
 def _read_topics(lines: list[str]) -> Iterator[Topic]:
     """The topics of one `## name` section: one, or one for each row of its `with` line."""
-    rows = next((_rows(line[5:]) for line in lines if line.startswith("with ")), [{}])
+    rows: list[dict[str, str]] = next((_rows(line[5:]) for line in lines if line.startswith("with ")), [{}])
     for row in rows:
         others = [other for other in rows if other is not row]
         topic = Topic(_filled(lines[0].strip(), row))
         for line in lines[1:]:
             kind, _, text = line.partition(" ")
-            if kind in ("-", "=", "+", ">"):
+            if kind in (*KIND_WEIGHTS, "=", "+", ">"):
                 _add(topic, kind, _filled(text.strip(), row), others)
         yield topic
 
 
 def _add(topic: Topic, kind: str, text: str, others: list[dict[str, str]]) -> None:
     match kind:
-        case "-":
-            topic.questions.append(text)
+        case "-" | "v" | "n" | "s":
+            topic.questions.setdefault(kind, []).append(text)
         case "=":
             topic.answers.append(text)
         case "+":

@@ -69,7 +69,9 @@ class Block(nn.Module):
     def _attention(self, x: Tensor, angles: Tensor) -> Tensor:
         n_seqs, n_tokens, n_embd = x.shape
         heads = (n_seqs, n_tokens, self.shape.n_head, self.shape.head_dim)
-        q = rotated(self.attn_q(x).view(heads), angles).transpose(1, 2)  # [n_seqs, n_head, n_tokens, head_dim]
+        q = rotated(self.attn_q(x).view(heads), angles).transpose(
+            1, 2
+        )  # [n_seqs, n_head, n_tokens, head_dim]
         k = rotated(self.attn_k(x).view(heads), angles).transpose(1, 2)
         v = self.attn_v(x).view(heads).transpose(1, 2)
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)

@@ -10,6 +10,7 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tools.backends import machine_line
-from tools.demo.batches import ANSWER_WEIGHT, QUESTION_WEIGHT, Encoder
+from tools.demo.batches import SAID, Encoder
 from tools.demo.network import Llama, Shape
 from tools.demo.vocabulary import N_VOCAB, train_vocabulary
+
+LOSS_WEIGHTS = (0.0, 0.1, 1.0)  # of padding, questions and answers: the model is judged by its answers
+UNSEEN_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,8 @@ class Recipe:
     """What decides the weights, beside the corpus and the network's shape."""
 
     seed: int = 20251125
-    steps: int = 1400
-    n_seqs: int = 4  # windows in a step
-    n_tokens: int = 512  # in a window
+    steps: int = 1200
+    n_tokens: int = 3072  # in a step
     matrix_rate: float = 4e-3  # of Muon, scaled as AdamW's
     vector_rate: float = 4e-3  # of AdamW: embedding and norms
     weight_decay: float = 0.05
@@ -45,23 +48,32 @@ def train(recipe: Recipe, out: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     metadata = train_vocabulary(recipe.seed)
-    encoder = Encoder(metadata)
+    encoder = Encoder.from_metadata(metadata)
     model = Llama(Shape(N_VOCAB))
-    log = {"recipe": asdict(recipe), "shape": asdict(model.shape), "machine": _machine(), "reports": []}
+    log: dict[str, Any] = {
+        "recipe": asdict(recipe),
+        "shape": asdict(model.shape),
+        "machine": _machine(),
+        "reports": [],
+    }
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     for report in _reports(model, encoder, recipe):
-        log["reports"].append(report | {"seconds": round(time.monotonic() - started, 1)})
+        spent = {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(time.process_time(), 1)}
+        log["reports"].append(report | spent)
         _show(log["reports"][-1], recipe.steps)
-        torch.save({"metadata": metadata, "shape": asdict(model.shape), "weights": model.state_dict()}, out / "weights.pt")
+        torch.save(
+            {"metadata": metadata, "shape": asdict(model.shape), "weights": model.state_dict()},
+            out / "weights.pt",
+        )
         (out / "log.json").write_text(json.dumps(log, indent=1) + "\n")
     return log
 
 
 def _reports(model: Llama, encoder: Encoder, recipe: Recipe) -> Any:
     """Train, and tell the losses every few steps: of the steps themselves, and of answers never trained on."""
-    batches = encoder.batches(recipe.seed, "train", recipe.n_seqs, recipe.n_tokens)
-    unseen = next(encoder.batches(recipe.seed + 1, "validation", 2 * recipe.n_seqs, recipe.n_tokens))
+    batches = encoder.batches(recipe.seed, "train", recipe.n_tokens)
+    unseen = list(islice(encoder.batches(recipe.seed + 1, "validation", recipe.n_tokens), UNSEEN_BATCHES))
     optimizers, schedules = _optimizers(model, recipe)
     losses: list[float] = []
     for step in range(1, recipe.steps + 1):
@@ -76,24 +88,32 @@ def _reports(model: Llama, encoder: Encoder, recipe: Recipe) -> Any:
         losses.append(loss.item())
         if step % recipe.report_every == 0 or step == recipe.steps:
             mean, losses = sum(losses) / len(losses), []
-            yield {"step": step, "train_loss": round(mean, 4), "answer_loss": round(answer_loss(model, unseen), 4)}
+            yield {
+                "step": step,
+                "train_loss": round(mean, 4),
+                "answer_loss": round(answer_loss(model, unseen), 4),
+            }
 
 
 def weighted_loss(model: Llama, batch: np.ndarray) -> Tensor:
     """batch [3, n_seqs, n_tokens], see Encoder.batches."""
-    read, following, said = torch.from_numpy(batch)
-    losses = F.cross_entropy(model(read).flatten(0, 1), following.flatten(), reduction="none")
-    weights = torch.where(said.flatten() == 1, ANSWER_WEIGHT, QUESTION_WEIGHT)
+    losses, part = _losses(model, batch)
+    weights = torch.tensor(LOSS_WEIGHTS)[part]
     return (losses * weights).sum() / weights.sum()
 
 
 @torch.no_grad()
-def answer_loss(model: Llama, batch: np.ndarray) -> float:
+def answer_loss(model: Llama, batches: list[np.ndarray]) -> float:
     """The mean loss of the answers' tokens, without the noise of training."""
     model.eval()
-    read, following, said = torch.from_numpy(batch)
-    losses = F.cross_entropy(model(read).flatten(0, 1), following.flatten(), reduction="none")
-    return losses[said.flatten() == 1].mean().item()
+    said = [losses[part == SAID] for losses, part in (_losses(model, batch) for batch in batches)]
+    return torch.cat(said).mean().item()
+
+
+def _losses(model: Llama, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Of every token, and what it is part of. Both [n_seqs * n_tokens]."""
+    read, following, part = torch.from_numpy(batch)
+    return F.cross_entropy(model(read).flatten(0, 1), following.flatten(), reduction="none"), part.flatten()
 
 
 def _optimizers(model: Llama, recipe: Recipe) -> tuple[list[Any], list[Any]]:
@@ -129,7 +149,9 @@ def _show(report: dict[str, Any], steps: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for the weights and the log")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="folder for the weights and the log"
+    )
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     arguments = parser.parse_args()

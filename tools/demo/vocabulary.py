@@ -7,7 +7,7 @@ from typing import Any
 from engine.text.vocabulary import PREFIX, TokenKind
 from tools.demo.corpus import conversations
 
-N_VOCAB = 1536  # 256 bytes, 6 special tokens, the rest pieces of the corpus
+N_VOCAB = 2048  # 256 bytes, 6 special tokens, the rest pieces of the corpus
 N_CONVERSATIONS = 20000  # read for the pieces
 END = "<|end|>"
 ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
