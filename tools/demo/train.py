@@ -59,7 +59,10 @@ def train(recipe: Recipe, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     for report in _reports(model, encoder, recipe):
-        spent = {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(time.process_time(), 1)}
+        spent = {
+            "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(time.process_time(), 1),
+        }
         log["reports"].append(report | spent)
         _show(log["reports"][-1], recipe.steps)
         torch.save(
