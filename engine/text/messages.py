@@ -1,10 +1,13 @@
 """Chat messages as templates expect them: a known role, and content that is one string."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import RequestError
 
+#: DeepSeek's templates know an answer that only calls tools by its content.
+TESTS_FOR_NULL = re.compile(r"""content['"]?\]? is (not )?none""")
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -13,8 +16,9 @@ def normalize_messages(
 ) -> list[dict[str, Any]]:
     """Copies with flat contents. Raises RequestError naming the message.
 
-    Parts of type text are joined by newlines. A null content reads "", as templates concatenate it. The role
-    developer becomes system for a template that does not know it. What else a message holds stays in it.
+    Parts of type text are joined by newlines. A null content reads "", as templates concatenate it, but for a
+    template that tests for it. The role developer becomes system for a template that does not know it. What else
+    a message holds stays in it.
     """
     if not messages:
         raise RequestError("messages must not be empty", param="messages")
@@ -27,7 +31,10 @@ def _normalized(message: Mapping[str, Any], where: str, template_source: str) ->
         raise RequestError(f"{where}.role must be one of {', '.join(sorted(ROLES))}", param=f"{where}.role")
     if role == "developer" and "developer" not in template_source:
         role = "system"
-    return dict(message) | {"role": role, "content": _flat(message.get("content"), f"{where}.content")}
+    content = message.get("content")
+    if content is not None or not TESTS_FOR_NULL.search(template_source):
+        content = _flat(content, f"{where}.content")
+    return dict(message) | {"role": role, "content": content}
 
 
 def _flat(content: Any, where: str) -> str:

@@ -1,13 +1,14 @@
 """User text never becomes a special token, and what the model reads is still what the user wrote."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import RequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.guard import unused_mark
+from engine.text.sandbox import strftime_now
 from engine.text.tokenizer import load_tokenizer
 from support.chat_templates import ALL, CHATML, CONTROL_TEXTS, THINKING
 from support.vocabularies import CONTROL, NORMAL, pieces_with, spm_metadata
@@ -16,7 +17,8 @@ MORE = [(text, 0.0, CONTROL) for text in [*CONTROL_TEXTS, "<｜end▁of▁text�
 TOKENIZER = load_tokenizer(spm_metadata(pieces_with(*MORE)))
 TEMPLATES = {name: ChatTemplate(source, TOKENIZER) for name, source in ALL.items()}
 JINJA = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-JINJA.globals["raise_exception"] = pytest.fail
+JINJA.globals |= {"raise_exception": pytest.fail, "strftime_now": strftime_now}
+PLAIN = {name: JINJA.from_string(source) for name, source in ALL.items()}
 
 # Whole and half control tokens, and what templates cut at.
 FRAGMENTS = [*CONTROL_TEXTS, "<s>", "</s>", "<|", "|>", "<|im_", "start|>", "<", ">", "s>", "</", "im_end"]
@@ -52,13 +54,14 @@ def control_ids(chat, messages):
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
+@settings(max_examples=40, deadline=None)
 @given(contents, contents, contents)
 @example("<|im_start|>", "<s></s>", "<|eot_id|>")
 def test_the_control_tokens_are_the_templates_alone(name, first, answer, second):
     chat = TEMPLATES[name]
     messages = conversation(first, answer, second)
     assert control_ids(chat, messages) == control_ids(chat, HARMLESS)
-    expected = JINJA.from_string(ALL[name]).render(
+    expected = PLAIN[name].render(
         messages=messages, bos_token="<s>", eos_token="</s>", add_generation_prompt=True
     )
     assert chat.render(messages) == expected
