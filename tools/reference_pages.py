@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.loading.model_config import ROPE_SCALINGS
 from engine.models import ARCHITECTURES
-from engine.text.tokenizer import KNOWN_MODELS
+from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import TYPES, QuantType
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def formats_page() -> str:
         f"Rope scaling (`rope.scaling.type`): {', '.join(ROPE_SCALINGS)}, and a factor for each pair "
         "(`rope_freqs.weight`, Llama 3.1).",
         "## Tokenizers",
-        f"`tokenizer.ggml.model`: {', '.join(KNOWN_MODELS)}.",
+        f"`tokenizer.ggml.model`: {', '.join(TOKENIZER_MODELS)}.",
     )
 
 

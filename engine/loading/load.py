@@ -78,7 +78,7 @@ def load_model(
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
         n_weights=sum(tensor.shape[0] * tensor.n_rows for tensor in gguf.tensors.values()),
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
-        notes=_notes(config, plan, overrides, kt_trellis),
+        notes=tokenizer.notes + _notes(config, plan, overrides, kt_trellis),
     )
 
 

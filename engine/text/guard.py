@@ -14,7 +14,6 @@ from typing import Any
 from engine.errors import RequestError
 from engine.text.messages import ROLES
 from engine.text.special_tokens import TokenMatcher
-from engine.text.spm import SPACE
 
 # Words of the protocol, not of a user: templates compare them, and build <|user|> out of them.
 PLAIN_WORDS = ROLES | {"function", "text"}
@@ -32,7 +31,7 @@ class ControlTexts:
         self.ends = {text[n:] for text in self.texts for n in range(1, len(text))}
 
     def count(self, text: str) -> int:
-        return sum(1 for _ in self.matcher.starts(text.replace(" ", SPACE)))
+        return sum(1 for _ in self.matcher.starts(self.matcher.spelled(text)))
 
 
 class Guard:
@@ -70,14 +69,14 @@ class Guard:
     def _text(self, text: str) -> str:
         marked = self._ends(self._broken(text))
         inside = 0 < len(text) < self._control.longest and marked == text
-        escaped = text.replace(" ", SPACE)
-        return text + self.mark if inside and any(escaped in t for t in self._control.texts) else marked
+        spelled = self._control.matcher.spelled(text)
+        return text + self.mark if inside and any(spelled in t for t in self._control.texts) else marked
 
     def _broken(self, text: Any) -> Any:
         """Every control token spelled out, also overlapping ones, is broken after its first character."""
         if not isinstance(text, str):  # a dict's key
             return text
-        starts = list(self._control.matcher.starts(text.replace(" ", SPACE)))
+        starts = list(self._control.matcher.starts(self._control.matcher.spelled(text)))
         if not starts:
             return text
         cuts = [0, *(start + 1 for start in starts), len(text)]
@@ -93,7 +92,7 @@ class Guard:
 
     def _front(self, text: str, halves: set[str], direction: int) -> int | None:
         """Where to mark: after the leading spaces if that suffices, as templates trim them. None: nowhere."""
-        head = text[: self._control.longest].replace(" ", SPACE)
+        head = self._control.matcher.spelled(text[: self._control.longest])
         sizes = [n for n in range(1, len(head) + 1) if head[:n][::direction] in halves]
         if not sizes:
             return None

@@ -11,15 +11,20 @@ class TokenMatcher:
     in the text times the number of distinct lengths that share a first character.
     """
 
-    def __init__(self, ids: Mapping[str, int]) -> None:
-        """ids: token text -> id. Empty texts are ignored: they would match everywhere."""
-        self.ids = {text: token_id for text, token_id in ids.items() if text}
+    def __init__(self, ids: Mapping[str, int], space: str = " ") -> None:
+        """ids: token text -> id. Empty texts are ignored: they would match everywhere. space: see `spelled`."""
+        self._space = space
+        self.ids = {self.spelled(text): token_id for text, token_id in ids.items() if text}
         lengths: dict[str, set[int]] = {}
         for text in self.ids:
             lengths.setdefault(text[0], set()).add(len(text))
         self._lengths = {first: sorted(of_first, reverse=True) for first, of_first in lengths.items()}
         firsts = "".join(map(re.escape, self._lengths))
         self._first = re.compile(f"[{firsts}]" if firsts else r"(?!)")
+
+    def spelled(self, text: str) -> str:
+        """The text as the other methods need it: each space as the vocabulary writes it. Keeps its length."""
+        return text.replace(" ", self._space)
 
     def length_at(self, text: str, start: int) -> int:
         """The length of the longest token text that begins at start; 0 if none does."""

@@ -12,7 +12,8 @@ import re
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
 
-from engine.text.vocabulary import TokenKind, Vocabulary
+from engine.errors import ModelFileError
+from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary
 
 SPACE = "▁"  # U+2581, SentencePiece's visible space
 LONGEST_REMEMBERED = 32  # characters; longer segments are rarely met twice
@@ -24,7 +25,15 @@ Bigram = tuple[float, int, int, str]  # -score, index of the left symbol, of the
 class SpmEncoder:
     """Text whose spaces are already SPACE -> token ids. Knows nothing of special tokens and prefixes."""
 
+    space = SPACE
+
     def __init__(self, vocabulary: Vocabulary) -> None:
+        """Raises ModelFileError for a vocabulary that could not encode every text."""
+        if vocabulary.unk_id is None and len(vocabulary.byte_ids) < 256:
+            raise ModelFileError(
+                f"{PREFIX}tokens: {len(vocabulary.byte_ids)} of the 256 byte tokens and no unknown token, "
+                "so that some texts could not be encoded"
+            )
         mergeable = (TokenKind.NORMAL, TokenKind.UNUSED)
         self._ids = {t: i for i, t in enumerate(vocabulary.texts) if t and vocabulary.kinds[i] in mergeable}
         self._scores = vocabulary.scores
@@ -40,6 +49,10 @@ class SpmEncoder:
             short = len(segment) <= LONGEST_REMEMBERED
             token_ids += self._remembered(segment) if short else self._encode_segment(segment)
         return token_ids
+
+    def bytes_of(self, text: str, kind: TokenKind) -> bytes:
+        """What a token that stands for text adds to it."""
+        return text.replace(SPACE, " ").encode("utf-8")
 
     def _encode_segment(self, segment: str) -> tuple[int, ...]:
         symbols, halves = self._merge(segment)

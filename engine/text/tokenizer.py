@@ -1,45 +1,99 @@
 """Text to token ids and back, for the vocabulary a GGUF file carries.
 
 What is special is found first and never inside plain text: control tokens only where `parse_special` says
-that the text is a template's, user-defined tokens everywhere. The runs between are the encoder's (spm.py).
+that the text is a template's, user-defined tokens everywhere. The runs between are the encoder's (spm.py,
+bpe.py).
+
+What is not done, so that texts come back as they were: Hugging Face's clean-up of spaces before punctuation
+(clean_up_tokenization_spaces), which GGUF has no key for, and Unicode normalization.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import dropwhile
 from typing import Any, Protocol
 
 from engine.errors import ModelFileError, RequestError
+from engine.text.bpe import BpeEncoder, find_pre_tokenizer
 from engine.text.special_tokens import TokenMatcher
-from engine.text.spm import SPACE, SpmEncoder
-from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary, flag, read_vocabulary
-
-KNOWN_MODELS = ("llama",)
+from engine.text.spm import SpmEncoder
+from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary, flag, read_merges, read_vocabulary
 
 
 class TextEncoder(Protocol):
-    def encode(self, text: str) -> list[int]: ...
+    """What differs between the kinds of vocabularies."""
+
+    space: str  # how the vocabulary writes a space; `encode` takes texts that are written so
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text without special tokens."""
+
+    def bytes_of(self, text: str, kind: TokenKind) -> bytes:
+        """What a normal, user-defined or unused token of that text adds to a decoded one."""
 
 
 def load_tokenizer(metadata: Mapping[str, Any]) -> "Tokenizer":
     """The tokenizer of a GGUF file's metadata. Raises ModelFileError naming the key that is wrong."""
     model = metadata.get(PREFIX + "model")
-    if model not in KNOWN_MODELS:
+    if not isinstance(model, str) or model not in TOKENIZER_MODELS:
         found = "is missing" if model is None else f"is {ascii(model)[:40]}"
-        raise ModelFileError(f"{PREFIX}model {found}; known tokenizer models: {', '.join(KNOWN_MODELS)}")
-    vocabulary = read_vocabulary(metadata)
-    for name in ("bos", "eos"):
-        if flag(metadata, f"add_{name}_token", name == "bos") and getattr(vocabulary, f"{name}_id") is None:
-            raise ModelFileError(f"{PREFIX}add_{name}_token is true but {PREFIX}{name}_token_id is missing")
+        raise ModelFileError(f"{PREFIX}model {found}; known tokenizer models: {', '.join(TOKENIZER_MODELS)}")
+    return TOKENIZER_MODELS[model](metadata)
+
+
+def _load_spm(metadata: Mapping[str, Any]) -> "Tokenizer":
+    vocabulary = read_vocabulary(metadata, scored=True)
     return Tokenizer(
         vocabulary,
         SpmEncoder(vocabulary),
-        add_bos=flag(metadata, "add_bos_token", True),
-        add_eos=flag(metadata, "add_eos_token", False),
+        add_bos=_adds(metadata, "bos", vocabulary.bos_id, True),
+        add_eos=_adds(metadata, "eos", vocabulary.eos_id, False),
         add_space_prefix=flag(metadata, "add_space_prefix", True),
         collapse_spaces=flag(metadata, "remove_extra_whitespaces", False),
     )
+
+
+def _load_bpe(metadata: Mapping[str, Any]) -> "Tokenizer":
+    """add_space_prefix and remove_extra_whitespaces speak of SentencePiece's normalizer; BPE has none."""
+    family = find_pre_tokenizer(metadata)
+    vocabulary = read_vocabulary(metadata, scored=False)
+    encoder = BpeEncoder(vocabulary, read_merges(metadata), family)
+    return Tokenizer(
+        vocabulary,
+        encoder,
+        add_bos=_adds(metadata, "bos", vocabulary.bos_id, family.add_bos),
+        add_eos=_adds(metadata, "eos", vocabulary.eos_id, False),
+        notes=_bpe_notes(metadata, encoder),
+    )
+
+
+#: tokenizer.ggml.model -> how such a vocabulary is read.
+TOKENIZER_MODELS: dict[str, Callable[[Mapping[str, Any]], "Tokenizer"]] = {
+    "llama": _load_spm,
+    "gpt2": _load_bpe,
+}
+
+
+def _adds(metadata: Mapping[str, Any], name: str, token_id: int | None, default: bool) -> bool:
+    """Whether texts get BOS in front, EOS behind. Raises ModelFileError if they do and there is none."""
+    adds = flag(metadata, f"add_{name}_token", default)
+    if adds and token_id is None:
+        raise ModelFileError(f"{PREFIX}add_{name}_token is true but {PREFIX}{name}_token_id is missing")
+    return adds
+
+
+def _bpe_notes(metadata: Mapping[str, Any], encoder: BpeEncoder) -> tuple[str, ...]:
+    notes = []
+    if PREFIX + "pre" not in metadata:
+        notes.append(
+            f"{PREFIX}pre is missing: texts are cut by the default rules, as llama.cpp does; a file converted "
+            "anew names the model's own"
+        )
+    if encoder.missing_bytes:
+        found = encoder.missing_bytes.hex(" ")
+        notes.append(f"the vocabulary has no tokens for the bytes {found}; in prompts they are left out")
+    return tuple(notes)
 
 
 class Tokenizer:
@@ -52,9 +106,11 @@ class Tokenizer:
         *,
         add_bos: bool,
         add_eos: bool,
-        add_space_prefix: bool,
-        collapse_spaces: bool,
+        add_space_prefix: bool = False,
+        collapse_spaces: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
+        """notes: one-line remarks for the person who started the server."""
         self.vocabulary = vocabulary
         self.n_vocab = len(vocabulary.texts)
         self.bos_id = vocabulary.bos_id
@@ -63,10 +119,11 @@ class Tokenizer:
         self.add_eos = add_eos
         self.add_space_prefix = add_space_prefix
         self._collapse_spaces = collapse_spaces
+        self.notes = notes
         self._encoder = encoder
         # A control token of one character is never read in a text: no mark could break a user's (guard.py).
-        self.control = _matcher(vocabulary, TokenKind.CONTROL, shortest=2)
-        self._user_defined = _matcher(vocabulary, TokenKind.USER_DEFINED, shortest=1)
+        self.control = self._matcher(TokenKind.CONTROL, shortest=2)
+        self._user_defined = self._matcher(TokenKind.USER_DEFINED, shortest=1)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool, guard: str = "") -> list[int]:
         """Token ids of a text.
@@ -96,7 +153,7 @@ class Tokenizer:
             if isinstance(part, int):
                 token_ids.append(part)
             else:
-                prefix = SPACE if self.add_space_prefix and after_special else ""
+                prefix = self._encoder.space if self.add_space_prefix and after_special else ""
                 token_ids += self._encoder.encode(prefix + part)
             after_special = isinstance(part, int)
 
@@ -108,7 +165,7 @@ class Tokenizer:
         _require_unicode(text)
         if self._collapse_spaces:
             text = re.sub(" +", " ", text).strip(" ")
-        return text.replace(" ", SPACE)
+        return text.replace(" ", self._encoder.space)
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The whole text. The space that encoding put in front is taken away again; bad bytes read U+FFFD."""
@@ -136,28 +193,26 @@ class Tokenizer:
     def _is_whole(self, token_id: int) -> bool:
         return self.vocabulary.kinds[token_id] is TokenKind.USER_DEFINED
 
+    def _matcher(self, kind: TokenKind, shortest: int) -> TokenMatcher:
+        texts = self.vocabulary.texts
+        of_kind = (i for i, k in enumerate(self.vocabulary.kinds) if k is kind and len(texts[i]) >= shortest)
+        return TokenMatcher({texts[i]: i for i in of_kind}, self._encoder.space)
+
     @cached_property
     def _bytes(self) -> list[bytes]:
-        return list(map(_bytes_of, self.vocabulary.texts, self.vocabulary.kinds))
+        return list(map(self._bytes_of, self.vocabulary.texts, self.vocabulary.kinds))
+
+    def _bytes_of(self, text: str, kind: TokenKind) -> bytes:
+        if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN):
+            return b""
+        if kind is TokenKind.BYTE:
+            return bytes.fromhex(text[3:5])  # <0x41>
+        return self._encoder.bytes_of(text, kind)
 
     @cached_property
     def _longest(self) -> int:
         """Characters in the longest token text."""
         return max(map(len, [*self.vocabulary.texts, "a"]))
-
-
-def _bytes_of(text: str, kind: TokenKind) -> bytes:
-    if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN):
-        return b""
-    if kind is TokenKind.BYTE:
-        return bytes.fromhex(text[3:5])  # <0x41>
-    return text.replace(SPACE, " ").encode("utf-8")
-
-
-def _matcher(vocabulary: Vocabulary, kind: TokenKind, shortest: int) -> TokenMatcher:
-    of_kind = (i for i, k in enumerate(vocabulary.kinds) if k is kind)
-    texts = ((vocabulary.texts[i].replace(" ", SPACE), i) for i in of_kind)
-    return TokenMatcher({text: i for text, i in texts if len(text) >= shortest})
 
 
 def _require_unicode(text: str) -> None:

@@ -1,8 +1,7 @@
 """The vocabulary as a GGUF file states it, checked: after this file nobody has to doubt a length or an id.
 
 Every error names the metadata key. What is refused: lists of different lengths, ids outside the list, tokens
-that are not UTF-8 or absurdly long, scores that cannot be compared, and a vocabulary that could not encode
-every text.
+that are not UTF-8 or absurdly long, and scores that cannot be compared.
 """
 
 import math
@@ -43,7 +42,7 @@ class Vocabulary:
     """Tokens by id. Ids that the file does not give are None."""
 
     texts: list[str]
-    scores: list[float]
+    scores: list[float]  # empty where merges are listed
     kinds: list[TokenKind]
     byte_ids: Mapping[int, int]  # byte value -> token id
     bos_id: int | None
@@ -53,19 +52,23 @@ class Vocabulary:
     end_ids: frozenset[int]  # every end-of-generation id
 
 
-def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
-    """Read and check the tokens, scores, kinds and special ids. Raises ModelFileError naming the key."""
-    texts = _texts(_list_of(metadata, "tokens"))
-    scores = _scores(_list_of(metadata, "scores", len(texts)))
+def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
+    """Read and check the tokens, kinds and special ids, and the scores where the vocabulary's kind needs them.
+
+    Raises ModelFileError naming the key.
+    """
+    texts = _texts(metadata, "tokens", MAX_TOKEN_BYTES)
+    scores = _scores(_list_of(metadata, "scores", len(texts))) if scored else []
     kinds = _kinds(_list_of(metadata, "token_type", len(texts)))
     named = {
         name: special_id(metadata, f"{name}_token_id", len(texts))
         for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
     }
     ends = {named[name] for name in ("eos", "eot", "eom")}
-    _angled_specials_become_control(texts, kinds, ends | {named["bos"]})
+    added_ends = {i for i, k in enumerate(kinds) if k is TokenKind.USER_DEFINED and texts[i] in END_TEXTS}
+    _angled_specials_become_control(texts, kinds, ends | {named["bos"]} | added_ends)
     by_text = {i for i, kind in enumerate(kinds) if kind is TokenKind.CONTROL and texts[i] in END_TEXTS}
-    vocabulary = Vocabulary(
+    return Vocabulary(
         texts,
         scores,
         kinds,
@@ -76,12 +79,11 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         pad_id=named["padding"],
         end_ids=frozenset(i for i in ends | by_text if i is not None),
     )
-    if vocabulary.unk_id is None and len(vocabulary.byte_ids) < 256:
-        raise ModelFileError(
-            f"{PREFIX}tokens: {len(vocabulary.byte_ids)} of the 256 byte tokens and no unknown token, "
-            "so that some texts could not be encoded"
-        )
-    return vocabulary
+
+
+def read_merges(metadata: Mapping[str, Any]) -> list[str]:
+    """The merges of a BPE vocabulary, best first, each "LEFT RIGHT" as the file has it."""
+    return _texts(metadata, "merges", MAX_TOKEN_BYTES + 1)  # the space between
 
 
 def special_id(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | None:
@@ -90,7 +92,7 @@ def special_id(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | No
     if value is None:
         return None
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= int(value) < n_vocab:
-        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; ids go from 0 to {n_vocab - 1}")
+        raise ModelFileError(f"{PREFIX}{name} is {shown(value)}; ids go from 0 to {n_vocab - 1}")
     return int(value)
 
 
@@ -98,7 +100,7 @@ def flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
     """The boolean under tokenizer.ggml.NAME."""
     value = metadata.get(PREFIX + name, default)
     if value not in (True, False):
-        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; expected true or false")
+        raise ModelFileError(f"{PREFIX}{name} is {shown(value)}; expected true or false")
     return bool(value)
 
 
@@ -108,7 +110,7 @@ def _list_of(metadata: Mapping[str, Any], name: str, length: int | None = None) 
         raise ModelFileError(f"{PREFIX}{name} is missing; the vocabulary cannot be read without it")
     values = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(values, list | tuple):
-        raise ModelFileError(f"{PREFIX}{name} is {_shown(value)}; expected an array")
+        raise ModelFileError(f"{PREFIX}{name} is {shown(value)}; expected an array")
     if not 0 < len(values) <= MAX_TOKENS:
         raise ModelFileError(f"{PREFIX}{name} has {len(values)} entries; expected 1 to {MAX_TOKENS}")
     if length is not None and len(values) != length:
@@ -116,21 +118,17 @@ def _list_of(metadata: Mapping[str, Any], name: str, length: int | None = None) 
     return list(values)
 
 
-def _texts(values: list) -> list[str]:
+def _texts(metadata: Mapping[str, Any], name: str, max_bytes: int) -> list[str]:
     texts = []
-    for token_id, value in enumerate(values):
+    for index, value in enumerate(_list_of(metadata, name)):
         try:
-            raw = (
-                value.encode("utf-8", "surrogateescape")
-                if isinstance(value, str)
-                else bytes(memoryview(value))
-            )
+            raw = value.encode("utf-8") if isinstance(value, str) else bytes(memoryview(value))
             text = raw.decode("utf-8")
         except (UnicodeError, TypeError) as error:
-            raise ModelFileError(f"{PREFIX}tokens[{token_id}] is not UTF-8 text") from error
-        if len(raw) > MAX_TOKEN_BYTES:
+            raise ModelFileError(f"{PREFIX}{name}[{index}] is not UTF-8 text") from error
+        if len(raw) > max_bytes:
             raise ModelFileError(
-                f"{PREFIX}tokens[{token_id}] is {len(raw)} bytes long; at most {MAX_TOKEN_BYTES} are read"
+                f"{PREFIX}{name}[{index}] is {len(raw)} bytes long; at most {max_bytes} are read"
             )
         texts.append(text)
     return texts
@@ -139,7 +137,7 @@ def _texts(values: list) -> list[str]:
 def _scores(values: list) -> list[float]:
     for token_id, value in enumerate(values):
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ModelFileError(f"{PREFIX}scores[{token_id}] is {_shown(value)}; expected a finite number")
+            raise ModelFileError(f"{PREFIX}scores[{token_id}] is {shown(value)}; expected a finite number")
     return [float(value) for value in values]
 
 
@@ -148,13 +146,13 @@ def _kinds(values: list) -> list[TokenKind]:
     for token_id, value in enumerate(values):
         if not isinstance(value, int) or value not in known:
             raise ModelFileError(
-                f"{PREFIX}token_type[{token_id}] is {_shown(value)}; expected {', '.join(map(str, known))}"
+                f"{PREFIX}token_type[{token_id}] is {shown(value)}; expected {', '.join(map(str, known))}"
             )
     return [known[value] for value in values]
 
 
 def _angled_specials_become_control(texts: list[str], kinds: list[TokenKind], ids: set[int | None]) -> None:
-    """Older converters call <s> or <|im_end|> a normal token; as such, user text could spell it."""
+    """Older converters call <s> or <|im_end|> normal or user-defined; as such, user text could spell it."""
     for token_id in ids:
         if token_id is not None and ANGLED.fullmatch(texts[token_id]):
             kinds[token_id] = TokenKind.CONTROL
@@ -168,7 +166,7 @@ def _byte_ids(texts: list[str], kinds: list[TokenKind]) -> dict[int, int]:
         match = BYTE_TOKEN.fullmatch(texts[token_id])
         if match is None:
             raise ModelFileError(
-                f"{PREFIX}tokens[{token_id}] is {_shown(texts[token_id])}; byte tokens read <0x00> to <0xFF>"
+                f"{PREFIX}tokens[{token_id}] is {shown(texts[token_id])}; byte tokens read <0x00> to <0xFF>"
             )
         byte_ids.setdefault(int(match[1], 16), token_id)
     return byte_ids
@@ -180,7 +178,7 @@ def _unknown_id(kinds: list[TokenKind], named: int | None) -> int | None:
     return next((i for i, kind in enumerate(kinds) if kind is TokenKind.UNKNOWN), None)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """At most 40 printable ASCII characters, so that a message stays one line."""
     text = ascii(value)
     return text if len(text) <= 40 else text[:37] + "..."

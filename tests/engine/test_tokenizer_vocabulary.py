@@ -10,8 +10,8 @@ from support.vocabularies import BYTE, CONTROL, NORMAL, pieces_with, spm_metadat
 N = len(pieces_with())
 
 HOSTILE = [
-    ({"model": None}, "tokenizer.ggml.model is missing; known tokenizer models: llama"),
-    ({"model": "gpt2"}, "tokenizer.ggml.model is 'gpt2'; known tokenizer models: llama"),
+    ({"model": None}, "tokenizer.ggml.model is missing; known tokenizer models: llama, gpt2"),
+    ({"model": "bert"}, "tokenizer.ggml.model is 'bert'; known tokenizer models: llama, gpt2"),
     ({"model": ["llama"]}, "tokenizer.ggml.model is ['llama']"),
     ({"tokens": None}, "tokenizer.ggml.tokens is missing"),
     ({"tokens": []}, "tokenizer.ggml.tokens has 0 entries"),

@@ -1,4 +1,4 @@
-"""Small random llama models, written as GGUF files: mixed types, ragged widths, an SPM vocabulary."""
+"""Small random llama models, written as GGUF files: mixed types, ragged widths, an SPM vocabulary or another."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -30,7 +30,15 @@ CHAT_TEMPLATE = (
 
 
 def tiny_metadata(
-    *, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, n_ctx: int, chat_template: bool
+    *,
+    n_layer: int,
+    n_embd: int,
+    n_head: int,
+    n_head_kv: int,
+    n_ff: int,
+    n_ctx: int,
+    vocabulary: Mapping[str, Any],
+    chat_template: bool,
 ) -> dict[str, Any]:
     metadata = {
         "general.architecture": "llama",
@@ -43,7 +51,8 @@ def tiny_metadata(
         "llama.attention.head_count_kv": n_head_kv,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.freq_base": 10000.0,
-    } | spm_metadata(pieces_with())
+        **vocabulary,
+    }
     if chat_template:
         metadata["tokenizer.chat_template"] = CHAT_TEMPLATE
     return metadata
@@ -98,18 +107,22 @@ def write_tiny_llama(
     types: Mapping[str, str] = MIXED_TYPES,
     default_type: str = "F32",
     chat_template: bool = True,
+    vocabulary: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     extra_tensors: tuple[Tensor, ...] = (),
 ) -> Path:
     """A model whose every weight follows from the seed. types: name pattern -> type, the first match holds.
 
-    n_ff 800 is no multiple of 256: ffn_down then needs a type of 32-wide blocks, or F32. metadata overrides
+    n_ff 800 is no multiple of 256: ffn_down then needs a type of 32-wide blocks, or F32. vocabulary: tokenizer
+    keys, of vocabularies.spm_metadata or bpe_metadata; a small SPM one by default. metadata overrides
     keys; a value of None removes one.
     """
     size = {"n_layer": n_layer, "n_embd": n_embd, "n_head": n_head, "n_head_kv": n_head_kv, "n_ff": n_ff}
-    keys = tiny_metadata(**size, n_ctx=n_ctx, chat_template=chat_template) | dict(metadata or {})
+    vocabulary = vocabulary or spm_metadata(pieces_with())
+    keys = tiny_metadata(**size, n_ctx=n_ctx, vocabulary=vocabulary, chat_template=chat_template)
+    keys |= dict(metadata or {})
     keys = {name: item for name, item in keys.items() if item is not None}
-    n_vocab = len(pieces_with())
+    n_vocab = len(vocabulary["tokenizer.ggml.tokens"])
     rng = np.random.default_rng(seed)
     tensors = []
     for name, shape in tiny_shapes(**size, n_vocab=n_vocab, tied=tied).items():

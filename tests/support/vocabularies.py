@@ -1,8 +1,11 @@
 """Small vocabularies made on the fly, and the shared real ones, as the metadata a GGUF reader gives."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from engine.text.bpe import ALPHABET
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 Piece = tuple[str, float, int]  # text, score, kind
@@ -24,6 +27,23 @@ WORDS = (
     "re",
     "▁re",
 )
+BPE_WORDS = (
+    "the",
+    " the",
+    "in",
+    " in",
+    " a",
+    "er",
+    "re",
+    " re",
+    "Hello",
+    " Hello",
+    "  ",
+    "    ",
+    "==",
+    "é",
+    "本",
+)
 
 
 def spm_metadata(pieces: list[Piece], **keys: Any) -> dict[str, Any]:
@@ -35,6 +55,40 @@ def spm_metadata(pieces: list[Piece], **keys: Any) -> dict[str, Any]:
         "token_type": [kind for _, _, kind in pieces],
         "bos_token_id": 1,
         "eos_token_id": 2,
+    } | keys
+    return {f"tokenizer.ggml.{name}": value for name, value in metadata.items() if value is not None}
+
+
+def bpe_metadata(
+    words: Iterable[str] = BPE_WORDS,
+    more: Iterable[tuple[str, int]] = (
+        ("<|endoftext|>", CONTROL),
+        ("<|im_start|>", CONTROL),
+        ("<|im_end|>", CONTROL),
+    ),
+    **keys: Any,
+) -> dict[str, Any]:
+    """Metadata of a `gpt2` vocabulary, qwen2's kind unless `pre` says otherwise.
+
+    The 256 bytes, every step towards each word (a text; it is written in byte-level characters here), then
+    `more` (text, kind) as it stands. bos and eos are the last of `more` unless keys say otherwise; None removes
+    a key.
+    """
+    spelled = ["".join(ALPHABET[byte] for byte in word.encode()) for word in words]
+    steps = dict.fromkeys(
+        (word[: end - 1], word[end - 1]) for word in spelled for end in range(2, len(word) + 1)
+    )
+    normal = list(dict.fromkeys([*ALPHABET, *(left + right for left, right in steps)]))
+    added = list(more)
+    tokens = normal + [text for text, _ in added]
+    metadata: dict[str, Any] = {
+        "model": "gpt2",
+        "pre": "qwen2",
+        "tokens": tokens,
+        "token_type": [NORMAL] * len(normal) + [kind for _, kind in added],
+        "merges": [f"{left} {right}" for left, right in steps],
+        "bos_token_id": len(tokens) - 1,
+        "eos_token_id": len(tokens) - 1,
     } | keys
     return {f"tokenizer.ggml.{name}": value for name, value in metadata.items() if value is not None}
 

@@ -1,0 +1,117 @@
+r"""How each family of byte-level BPE cuts a text before merging: the table behind tokenizer.ggml.pre.
+
+A vocabulary's merges were learned inside these pieces, so a wrong cut gives wrong ids. The patterns are the
+published tokenizers' own, read by Oniguruma (in the tokenizers library); `splits` are applied in turn, each
+to the pieces that the one before left, matches and what lies between them becoming pieces alike.
+
+Three parts are written so that no text makes the search go back over what it has passed. Their matches are
+those of the originals, which stand beside them and judge them in tests/engine/test_pre_tokenizers.py.
+Oniguruma gives up after ten million steps back, which a run of spaces that fits into a request can reach, and
+`\s+$` takes quadratic time.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """One family. The defaults hold where a file's metadata is silent."""
+
+    description: str
+    splits: tuple[str, ...]
+    ignore_merges: bool = False  # a piece that is a token is that token, whatever the merges make of it
+    add_bos: bool = False
+
+
+def _char_class(ranges: str) -> str:
+    """Hexadecimal code points and ranges of them, as the inside of a character class."""
+    return "".join("-".join(f"\\x{{{end}}}" for end in part.split("-")) for part in ranges.split())
+
+
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_DIGIT = r"\p{N}"
+_THREE_DIGITS = "[0-9][0-9][0-9]"
+_TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
+
+
+def _tiktoken(digits: str) -> str:
+    """The pattern that came with cl100k, which Llama 3 and Qwen share but for the digits."""
+    return (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+        + digits
+        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+        + _TO_LAST_NEWLINE
+        + r"|\s+(?!\S)|\s+"
+    )
+
+
+_CASELESS = r"\p{Lm}\p{Lo}\p{M}"
+_UPPER_THEN_LOWER = (  # [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+
+    rf"(?:[\p{{Lu}}\p{{Lt}}{_CASELESS}]*+\p{{Ll}}[\p{{Ll}}{_CASELESS}]*+|(?:[\p{{Lu}}\p{{Lt}}]*+[{_CASELESS}]++)++)"
+)
+_TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER_THEN_LOWER}|"
+    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}{_CASELESS}]+[\p{{Ll}}{_CASELESS}]*|"
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _TO_LAST_NEWLINE + r"|\s+(?!\S)|\s+"
+)
+
+# Cased letters as of Unicode 11, without the mathematical ones.
+_CASED = _char_class(
+    "41-5A 61-7A B5 C0-D6 D8-F6 F8-1BA 1BC-1BF 1C4-293 295-2AF 370-373 376 377 37B-37D 37F 386 388-38A "
+    "38C 38E-3A1 3A3-3F5 3F7-481 48A-52F 531-556 10A0-10C5 13A0-13F5 13F8-13FD 1C90-1CBA 1CBD-1CBF "
+    "1D00-1D2B 1D6B-1D77 1D79-1D9A 1E00-1F15 1F18-1F1D 1F20-1F45 1F48-1F4D 1F50-1F57 1F59 1F5B 1F5D "
+    "1F5F-1F7D 1F80-1FB4 1FB6-1FBC 1FBE 1FC2-1FC4 1FC6-1FCC 1FD0-1FD3 1FD6-1FDB 1FE0-1FEC 1FF2-1FF4 "
+    "1FF6-1FFC 2102 2107 210A-2113 2115 2119-211D 2124 2126 2128 212A-212D 212F-2134 2139 213C-213F "
+    "2145-2149 214E 2183 2184 2C00-2C7B 2C7E-2CE4 2CEB-2CEE 2CF2 2CF3 A640-A66D A680-A69B A722-A76F "
+    "A771-A787 A78B-A78E AB70-ABBF FB00-FB06 FB13-FB17 FF21-FF3A FF41-FF5A 10400-1044F 104B0-104D3 "
+    "104D8-104FB 10C80-10CB2 10CC0-10CF2 118A0-118DF 1E900-1E943"
+)
+_WIDE_PUNCTUATION = _char_class("FF01-FF0F FF1A-FF5E 2018-201F 3000-3002")
+_EASTERN = f"[{_char_class('4E00-9FA5 800-4E00 AC00-D7FF')}]+"
+
+_LLAMA3 = PreTokenizer("Llama 3: tiktoken's, digits in threes", (_tiktoken(r"\p{N}{1,3}"),), True, True)
+_QWEN2 = PreTokenizer("Qwen2, 2.5 and 3: tiktoken's, digits one by one", (_tiktoken(_DIGIT),))
+_GPT2_FAMILY = PreTokenizer("GPT-2's words, numbers and runs of the rest", (_GPT2,))
+_STARCODER = PreTokenizer("GPT-2's, digits one by one", (_DIGIT, _GPT2))
+_DEFAULT = PreTokenizer(
+    "what llama.cpp takes where a file names none: punctuation, GPT-2's, digits in threes",
+    (r"[\p{P}$+<=>^~|]+", _GPT2, r"\p{N}+", _THREE_DIGITS),
+)
+
+#: tokenizer.ggml.pre -> how texts are cut.
+PRE_TOKENIZERS: dict[str, PreTokenizer] = {
+    "default": _DEFAULT,
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "smaug-bpe": PreTokenizer("Llama 3's, by the merges alone", _LLAMA3.splits),
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+    "megrez": _QWEN2,
+    "tekken": PreTokenizer(
+        "Mistral NeMo and Small: words by case, digits one by one", (_TEKKEN,), True, True
+    ),
+    "deepseek-llm": PreTokenizer(
+        "DeepSeek LLM: newlines, cased letters, punctuation, eastern scripts and numbers apart",
+        (
+            r"[\r\n]",
+            rf"\s?[{_CASED}]+",
+            rf"\s?[!-/:-~{_WIDE_PUNCTUATION}]+",
+            r"(?<!\s)\s++\z",  # \s+$
+            _EASTERN,
+            r"\p{N}+",
+        ),
+    ),
+    "deepseek-coder": PreTokenizer(
+        "DeepSeek Coder: newlines, letters, punctuation, eastern scripts apart, digits one by one",
+        (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EASTERN, _DIGIT),
+    ),
+    "falcon": PreTokenizer(
+        "Falcon: punctuation, GPT-2's, digits in threes", (r"[\p{P}$+<=>^~|`]+", _GPT2, _THREE_DIGITS)
+    ),
+    "starcoder": _STARCODER,
+    "refact": _STARCODER,
+    "smollm": _STARCODER,
+    "gpt-2": _GPT2_FAMILY,
+    "mpt": _GPT2_FAMILY,
+}
