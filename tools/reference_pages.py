@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.loading.model_config import ROPE_SCALINGS
 from engine.models import ARCHITECTURES
+from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import TYPES, QuantType
 
@@ -44,7 +45,10 @@ def formats_page() -> str:
         f"Rope scaling (`rope.scaling.type`): {', '.join(ROPE_SCALINGS)}, and a factor for each pair "
         "(`rope_freqs.weight`, Llama 3.1).",
         "## Tokenizers",
-        f"`tokenizer.ggml.model`: {', '.join(TOKENIZER_MODELS)}.",
+        markdown_table(("`tokenizer.ggml.model`", "what it is"), map(_tokenizer_row, TOKENIZER_MODELS)),
+        "### Pre-tokenizers",
+        "How a `gpt2` vocabulary's texts are cut before merging. A file that names another is refused.",
+        markdown_table(("`tokenizer.ggml.pre`", "how texts are cut"), _pre_tokenizer_rows()),
     )
 
 
@@ -72,6 +76,18 @@ def _architecture_row(name: str) -> tuple[str, ...]:
     """The first sentence of the architecture's file says what it is."""
     about = sys.modules[ARCHITECTURES[name].__module__].__doc__ or ""
     return f"`{name}`", about.partition("\n")[0].removesuffix(".")
+
+
+def _tokenizer_row(name: str) -> tuple[str, ...]:
+    return f"`{name}`", TOKENIZER_MODELS[name].description
+
+
+def _pre_tokenizer_rows() -> list[tuple[str, ...]]:
+    """One row for each family, with all of its names."""
+    names: dict[str, list[str]] = {}
+    for name, family in PRE_TOKENIZERS.items():
+        names.setdefault(family.description, []).append(f"`{name}`")
+    return [(", ".join(of_family), description) for description, of_family in names.items()]
 
 
 def write_pages(root: Path = ROOT) -> None:

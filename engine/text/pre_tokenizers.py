@@ -84,6 +84,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
+    "falcon3": _LLAMA3,
     "smaug-bpe": PreTokenizer("Llama 3's, by the merges alone", _LLAMA3.splits),
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,

@@ -10,6 +10,7 @@ What is not done, so that texts come back as they were: Hugging Face's clean-up 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import dropwhile
 from typing import Any, Protocol
@@ -39,7 +40,7 @@ def load_tokenizer(metadata: Mapping[str, Any]) -> "Tokenizer":
     if not isinstance(model, str) or model not in TOKENIZER_MODELS:
         found = "is missing" if model is None else f"is {ascii(model)[:40]}"
         raise ModelFileError(f"{PREFIX}model {found}; known tokenizer models: {', '.join(TOKENIZER_MODELS)}")
-    return TOKENIZER_MODELS[model](metadata)
+    return TOKENIZER_MODELS[model].load(metadata)
 
 
 def _load_spm(metadata: Mapping[str, Any]) -> "Tokenizer":
@@ -68,10 +69,20 @@ def _load_bpe(metadata: Mapping[str, Any]) -> "Tokenizer":
     )
 
 
-#: tokenizer.ggml.model -> how such a vocabulary is read.
-TOKENIZER_MODELS: dict[str, Callable[[Mapping[str, Any]], "Tokenizer"]] = {
-    "llama": _load_spm,
-    "gpt2": _load_bpe,
+@dataclass(frozen=True)
+class TokenizerModel:
+    """One kind of vocabulary."""
+
+    description: str
+    load: Callable[[Mapping[str, Any]], "Tokenizer"]
+
+
+#: tokenizer.ggml.model -> what it is and how such a vocabulary is read.
+TOKENIZER_MODELS = {
+    "llama": TokenizerModel(
+        "SentencePiece BPE (SPM): scored tokens, single bytes where none fits", _load_spm
+    ),
+    "gpt2": TokenizerModel("byte-level BPE: ranked merges inside the pieces that `pre` cuts", _load_bpe),
 }
 
 

@@ -1,7 +1,8 @@
 """The vocabulary as a GGUF file states it, checked: after this file nobody has to doubt a length or an id.
 
 Every error names the metadata key. What is refused: lists of different lengths, ids outside the list, tokens
-that are not UTF-8 or absurdly long, and scores that cannot be compared.
+that are not UTF-8 or absurdly long, special tokens that would make every request slow, and scores that cannot
+be compared.
 """
 
 import math
@@ -16,6 +17,10 @@ from engine.errors import ModelFileError
 PREFIX = "tokenizer.ggml."
 MAX_TOKENS = 1 << 22
 MAX_TOKEN_BYTES = 4096  # the longest tokens of real vocabularies are a few hundred bytes (runs of spaces)
+# Control and user-defined tokens are looked for at every place of a text, and their beginnings and ends are
+# kept (guard.py): these limits keep a hostile file's search below 50 us a character and its sets below 500 MB.
+MAX_SPECIAL_LENGTH = 128  # characters; the longest in use are about 40
+MAX_SPECIAL_CHARACTERS = 1 << 21  # together; 30 000 tokens for audio have 600 000
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 ANGLED = re.compile(r"<\S*>")
 
@@ -60,6 +65,7 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
     texts = _texts(metadata, "tokens", MAX_TOKEN_BYTES)
     scores = _scores(_list_of(metadata, "scores", len(texts))) if scored else []
     kinds = _kinds(_list_of(metadata, "token_type", len(texts)))
+    _require_short_specials(texts, kinds)
     named = {
         name: special_id(metadata, f"{name}_token_id", len(texts))
         for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
@@ -149,6 +155,24 @@ def _kinds(values: list) -> list[TokenKind]:
                 f"{PREFIX}token_type[{token_id}] is {shown(value)}; expected {', '.join(map(str, known))}"
             )
     return [known[value] for value in values]
+
+
+def _require_short_specials(texts: list[str], kinds: list[TokenKind]) -> None:
+    total = 0
+    for token_id, kind in enumerate(kinds):
+        if kind not in (TokenKind.CONTROL, TokenKind.USER_DEFINED):
+            continue
+        total += len(texts[token_id])
+        if len(texts[token_id]) > MAX_SPECIAL_LENGTH:
+            raise ModelFileError(
+                f"{PREFIX}tokens[{token_id}] is a special token of {len(texts[token_id])} characters; "
+                f"at most {MAX_SPECIAL_LENGTH} are searched for"
+            )
+    if total > MAX_SPECIAL_CHARACTERS:
+        raise ModelFileError(
+            f"{PREFIX}tokens: the special tokens have {total} characters together; at most "
+            f"{MAX_SPECIAL_CHARACTERS} are searched for"
+        )
 
 
 def _angled_specials_become_control(texts: list[str], kinds: list[TokenKind], ids: set[int | None]) -> None:

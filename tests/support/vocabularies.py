@@ -1,10 +1,12 @@
 """Small vocabularies made on the fly, and the shared real ones, as the metadata a GGUF reader gives."""
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine.loading.gguf_file import GGUFFile
 from engine.text.bpe import ALPHABET
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -106,8 +108,22 @@ def pieces_with(*more: Piece) -> list[Piece]:
 
 @cache
 def shared_metadata(path: Path) -> dict[str, Any]:
-    """The tokenizer keys of a real file, read by the gguf package."""
-    from gguf import GGUFReader
+    """The tokenizer keys of a real file; test_gguf_file.py judges the reader."""
+    with GGUFFile.open(path) as gguf:
+        return {name: value for name, value in gguf.metadata.items() if name.startswith("tokenizer.")}
 
-    reader = GGUFReader(path)
-    return {name: f.contents() for name, f in reader.fields.items() if name.startswith("tokenizer.")}
+
+def random_texts(seed: int, words: Sequence[str], n: int) -> Iterator[str]:
+    """Ordinary words, hostile runs of one character, and any code point."""
+    rng = random.Random(seed)
+    for _ in range(n):
+        kind = rng.random()
+        if kind < 0.4:
+            yield "".join(rng.choice(words) for _ in range(rng.randrange(30)))
+        elif kind < 0.7:
+            yield "".join(
+                rng.choice("ab =-_*#\n.éж本😁▁/<>") * rng.randrange(1, 30) for _ in range(rng.randrange(9))
+            )
+        else:
+            ranges = [(1, 128), (128, 0xD800), (0xE000, 0x110000)]
+            yield "".join(chr(rng.randrange(*rng.choice(ranges))) for _ in range(rng.randrange(40)))

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from engine.models import ARCHITECTURES
+from engine.text.pre_tokenizers import PRE_TOKENIZERS
+from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import TYPES
 from tools.reference_pages import PAGES, ROOT, formats_page, markdown_table
 
@@ -14,9 +16,10 @@ def test_the_committed_page_is_what_the_code_says(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == PAGES[name](), f"{name} is stale: run `make docs`"
 
 
-def test_every_type_and_architecture_has_a_row() -> None:
-    first_cells = [line.split(" | ")[0].strip("| `") for line in formats_page().splitlines() if "|" in line]
-    for name in (*TYPES, *ARCHITECTURES):
+def test_every_type_architecture_and_tokenizer_has_a_row() -> None:
+    cells = [line.split(" | ")[0] for line in formats_page().splitlines() if "|" in line]
+    first_cells = [name.strip("| `") for cell in cells for name in cell.split(", ")]
+    for name in (*TYPES, *ARCHITECTURES, *TOKENIZER_MODELS, *PRE_TOKENIZERS):
         assert first_cells.count(name) == 1, name
 
 

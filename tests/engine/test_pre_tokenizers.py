@@ -1,0 +1,129 @@
+"""Each family's cuts: corners by hand, the rewritten patterns against the published ones, and no slow text."""
+
+import random
+import time
+
+import pytest
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Sequence, Split
+
+from engine.text.pre_tokenizers import PRE_TOKENIZERS
+
+FAMILY_EMOJI = "👩‍👩‍👧"  # three people joined by U+200D, which is neither a letter nor a space
+GPT2, TIKTOKEN = ("gpt-2", "mpt"), ("llama-bpe", "smaug-bpe", "qwen2")
+IN_THREES = ("llama-bpe", "falcon", "default")
+
+
+def cutter(splits):
+    return Sequence([Split(Regex(pattern), "isolated") for pattern in splits])
+
+
+def pieces_of(splits, text):
+    return [piece for piece, _ in cutter(splits).pre_tokenize_str(text)]
+
+
+CUTS = [
+    (GPT2, "I'll  I'LL", "I|'ll| | I|'|LL"),
+    (TIKTOKEN, "I'll  I'LL", "I|'ll| | I|'LL"),
+    (("tekken",), "I'll  I'LL", "I|'ll| | I|'LL"),
+    (("starcoder", "refact"), "don't", "don|'t"),
+    (("falcon", "default"), "don't", "don|'|t"),  # punctuation goes first
+    (GPT2, " 12345 6", " 12345| 6"),
+    (("starcoder", "refact", "smollm"), " 12 6", " |1|2| |6"),
+    (("qwen2", "tekken", "deepseek-coder", "starcoder"), "1234", "1|2|3|4"),
+    (IN_THREES, "1234567", "123|456|7"),
+    (("deepseek-llm",), "a1234567", "a|1234567"),
+    (("qwen2", "tekken"), " ½Ⅷ٣", " |½|Ⅷ|٣"),
+    (("llama-bpe",), " ½Ⅷ٣4", " |½Ⅷ٣|4"),
+    (GPT2, "a  b   ", "a| | b|   "),
+    (TIKTOKEN, "a  b   ", "a| | b|   "),
+    (("tekken", "smollm", "falcon"), "a  b   ", "a| | b|   "),
+    (("deepseek-llm", "deepseek-coder"), "a  b", "a| | b"),
+    (GPT2, "a\n\n b", "a|\n\n| b"),
+    (TIKTOKEN, "a\n\n b", "a|\n\n| b"),
+    (TIKTOKEN, "a \n \n\n  b", "a| \n \n\n| | b"),
+    (TIKTOKEN, "a!\r\n\r\nb", "a|!\r\n\r\n|b"),
+    (("deepseek-llm", "deepseek-coder"), "\n\r\n", "\n|\r|\n"),
+    (TIKTOKEN, "你好,世界", "你好|,世界"),
+    (GPT2, "你好,世界", "你好|,|世界"),
+    (("deepseek-llm",), "ab你好한글 c", "ab|你好한글| c"),
+    (TIKTOKEN, FAMILY_EMOJI + " x", FAMILY_EMOJI + "| x"),
+    (GPT2, "x" + FAMILY_EMOJI, "x|" + FAMILY_EMOJI),
+    (TIKTOKEN, "e\u0301te", "e|\u0301te"),  # a mark is no letter, but may stand before letters
+    (GPT2, "e\u0301te", "e|\u0301|te"),
+    (("tekken",), "e\u0301te", "e\u0301te"),
+    (("tekken",), "camelCaseHTML a//b", "camel|Case|HTML| a|//|b"),
+    (("falcon",), "x`y $5", "x|`|y| |$|5"),
+    (("default",), "x`y $5", "x|`|y| |$|5"),
+    (("llama-bpe",), " \u00a0x", " |\u00a0x"),
+]
+CUTS = [(name, text, expected.split("|")) for names, text, expected in CUTS for name in names]
+
+
+@pytest.mark.parametrize(("name", "text", "pieces"), CUTS, ids=[f"{n} {t!a}" for n, t, _ in CUTS])
+def test_a_corner_is_cut_as_the_family_cuts_it(name, text, pieces):
+    assert pieces_of(PRE_TOKENIZERS[name].splits, text) == pieces
+
+
+CASED_RUN = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?" + CASED_RUN + r"|"
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+#: The published patterns of the families whose own is written otherwise.
+PUBLISHED = {
+    "llama-bpe": (LLAMA3,),
+    "qwen2": (LLAMA3.replace("{1,3}", ""),),
+    "tekken": (TEKKEN,),
+    "deepseek-llm": tuple(
+        r"\s+$" if pattern.endswith(r"\z") else pattern for pattern in PRE_TOKENIZERS["deepseek-llm"].splits
+    ),
+}
+# Some of every class that a pattern names, what looks like a space, and letters that fold to ASCII ones.
+CHARACTERS = "aZ9 \t\n\r'sSTRrevVlLdDmM.,!/$`_é\u0301ßǅʰ本한あ٣½Ⅷ😁A"
+CHARACTERS += "\u00a0\u2003\u3000\u0085\u2028\u200d\ufeff\u017f\u212a"
+
+
+def mixed_texts(seed, n):
+    """Short runs of few characters, so that every neighbourhood comes up."""
+    rng = random.Random(seed)
+    for _ in range(n):
+        few = rng.sample(CHARACTERS, rng.randrange(1, 7))
+        yield "".join(rng.choice(few) * rng.choice((1, 1, 1, 2, 3, 5)) for _ in range(rng.randrange(1, 14)))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_rewritten_pattern_cuts_as_the_published_one(name):
+    ours, published = cutter(PRE_TOKENIZERS[name].splits), cutter(PUBLISHED[name])
+    for text in mixed_texts(name, 4000):
+        assert ours.pre_tokenize_str(text) == published.pre_tokenize_str(text), ascii(text)
+
+
+@pytest.mark.parametrize("name", {p.splits: n for n, p in PRE_TOKENIZERS.items()}.values())
+def test_the_pieces_are_the_whole_text(name):
+    ours = cutter(PRE_TOKENIZERS[name].splits)
+    for text in mixed_texts(name, 300):
+        assert "".join(piece for piece, _ in ours.pre_tokenize_str(text)) == text
+
+
+RUNS = ("a", "A", "1", "é", "本", " ", "\n", " \n", "\t ", "!", "'", "'l", "\u0301", "A本", "Aa", "a  ", "$a")
+
+
+@pytest.mark.parametrize("name", {p.splits: n for n, p in PRE_TOKENIZERS.items()}.values())
+@pytest.mark.parametrize("run", RUNS, ids=ascii)
+def test_no_run_takes_quadratic_time(name, run):
+    """Sixteen times the text: a linear search takes sixteen times as long, a quadratic one 256 times."""
+    ours = cutter(PRE_TOKENIZERS[name].splits)
+
+    def seconds(n):
+        start = time.thread_time()
+        ours.pre_tokenize_str(run * n + "x")
+        return time.thread_time() - start
+
+    seconds(100)
+    assert seconds(32_000) < 80 * max(seconds(2_000), 1e-4)
