@@ -20,7 +20,7 @@ MAX_TOKEN_BYTES = 4096  # the longest tokens of real vocabularies are a few hund
 # Control and user-defined tokens are looked for at every place of a text, and their beginnings and ends are
 # kept (guard.py): these limits keep a hostile file's search below 50 us a character and its sets below 500 MB.
 MAX_SPECIAL_LENGTH = 128  # characters; the longest in use are about 40
-MAX_SPECIAL_CHARACTERS = 1 << 21  # together; 30 000 tokens for audio have 600 000
+MAX_SPECIAL_CHARACTERS = 1 << 20  # together; 30 000 tokens for audio have 600 000
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 ANGLED = re.compile(r"<\S*>")
 

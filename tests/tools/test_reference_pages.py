@@ -19,8 +19,9 @@ def test_the_committed_page_is_what_the_code_says(name: str) -> None:
 def test_every_type_architecture_and_tokenizer_has_a_row() -> None:
     cells = [line.split(" | ")[0] for line in formats_page().splitlines() if "|" in line]
     first_cells = [name.strip("| `") for cell in cells for name in cell.split(", ")]
-    for name in (*TYPES, *ARCHITECTURES, *TOKENIZER_MODELS, *PRE_TOKENIZERS):
-        assert first_cells.count(name) == 1, name
+    listed = [*TYPES, *ARCHITECTURES, *TOKENIZER_MODELS, *PRE_TOKENIZERS]  # llama is in two tables
+    for name in listed:
+        assert first_cells.count(name) == listed.count(name), name
 
 
 def test_a_stranger_in_the_table_shows(monkeypatch: pytest.MonkeyPatch) -> None:
