@@ -1,43 +1,64 @@
-"""`espalier inspect`: what a GGUF file holds, and the memory that serving it takes."""
+"""`espalier inspect`: what a GGUF file holds, and the memory that serving it takes.
 
+Everything shown comes from a stranger's file: texts are printed with what a terminal could obey escaped.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from engine import EspalierError, ModelFileError
+from engine.kv_cache import KVShape
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.model_config import ModelConfig
-from engine.text.tokenizer import load_tokenizer
+from engine.text.chat_template import KEY as TEMPLATE_KEY
+from engine.text.tokenizer import Tokenizer, load_tokenizer
+from engine.text.vocabulary import PREFIX, TokenKind
 
-SHOWN = 60  # characters of a value
+SHOWN = 60  # characters of a value; a template is shown whole
+FIRST = 3  # values of a list
 
 
 def run(model: Path, ctx_size: int | None) -> None:
+    """Raises ModelFileError for what is no GGUF file; one that this build cannot run is shown all the same."""
     out = Console(highlight=False)
     with GGUFFile.open(model) as gguf:
         out.print(_metadata_table(gguf))
         out.print(_tensor_table(gguf))
         out.print(_type_table(gguf))
-        out.print(f"files: {len(gguf.files)} of {gguf.size / 2**20:.1f} MiB together")
-        for line in (*_text_lines(gguf), *_model_lines(gguf, ctx_size)):
-            out.print(line, markup=False, soft_wrap=True)
+        for line in (*_vocabulary_lines(gguf), *_template_lines(gguf), *_model_lines(gguf, ctx_size)):
+            out.print(Text(line))
+
+
+def _table(title: str, *columns: str, numbers: Iterable[str] = ()) -> Table:
+    """Cells are folded, never cut: a name that is cut off is no use."""
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column in numbers else "left")
+    return table
 
 
 def _metadata_table(gguf: GGUFFile) -> Table:
-    table = Table("key", "value", title=f"{gguf.path.name}: metadata", title_justify="left")
+    table = _table(f"{_printable(gguf.path.name)}: metadata", "key", "value")
     for key, value in gguf.metadata.items():
-        table.add_row(ascii(key)[1:-1], _brief(value))
+        table.add_row(Text(_printable(key)), Text(_brief(value)))
     return table
 
 
 def _tensor_table(gguf: GGUFFile) -> Table:
-    table = Table("tensor", "type", "shape", "MiB", title="tensors", title_justify="left")
+    numbers = ("bits/weight", "size")
+    table = _table("tensors", "tensor", "type", "shape", *numbers, numbers=numbers)
     for tensor in gguf.tensors.values():
         shape = " x ".join(map(str, tensor.shape))
-        table.add_row(ascii(tensor.name)[1:-1], tensor.type.name, shape, f"{tensor.nbytes / 2**20:.2f}")
+        bits = _bits(tensor.shape[0] * tensor.n_rows, tensor.nbytes)
+        table.add_row(Text(_printable(tensor.name)), tensor.type.name, shape, bits, _size(tensor.nbytes))
     return table
 
 
@@ -46,52 +67,106 @@ def _type_table(gguf: GGUFFile) -> Table:
     for tensor in gguf.tensors.values():
         weights, nbytes = totals.get(tensor.type.name, (0, 0))
         totals[tensor.type.name] = weights + tensor.shape[0] * tensor.n_rows, nbytes + tensor.nbytes
-    all_weights, all_bytes = (
-        (sum(column) for column in zip(*totals.values(), strict=True)) if totals else (0, 0)
-    )
-    table = Table("type", "weights", "share", "bits/weight", title="types", title_justify="left")
-    for name, (weights, nbytes) in sorted(totals.items(), key=lambda item: -item[1][0]):
-        table.add_row(name, f"{weights:,}", f"{weights / all_weights:.1%}", f"{8 * nbytes / weights:.3f}")
-    if all_weights:
-        table.add_row("all", f"{all_weights:,}", "", f"{8 * all_bytes / all_weights:.3f}")
+    whole = sum(weights for weights, _ in totals.values()), sum(nbytes for _, nbytes in totals.values())
+    numbers = ("weights", "share", "bits/weight", "size")
+    table = _table("types", "type", *numbers, numbers=numbers)
+    rows = sorted(totals.items(), key=lambda item: -item[1][0])
+    for name, (weights, nbytes) in [*rows, ("all", whole)] if rows else []:
+        share = f"{weights / whole[0]:.1%}"
+        table.add_row(name, f"{weights:,}", share, _bits(weights, nbytes), _size(nbytes))
     return table
 
 
-def _text_lines(gguf: GGUFFile) -> list[str]:
+def _vocabulary_lines(gguf: GGUFFile) -> Iterator[str]:
     try:
         tokenizer = load_tokenizer(gguf.metadata)
     except ModelFileError as error:
-        return [f"vocabulary: not usable by this build: {error}"]
-    ends = ", ".join(f"{i} {tokenizer.piece(i)!a}" for i in sorted(tokenizer.eos_ids))
-    template = gguf.metadata.get("tokenizer.chat_template")
-    return [
-        f"vocabulary: {tokenizer.n_vocab} tokens; BOS {tokenizer.bos_id}{'' if tokenizer.add_bos else ', not added'}",
-        f"end of generation: {ends or 'none'}",
-        f"chat template: {_brief(template) if template else 'none; a plain default is used'}",
-    ]
+        yield f"vocabulary: not usable by this build: {_printable(str(error))}"
+        return
+    kinds = [tokenizer.vocabulary.kinds.count(kind) for kind in (TokenKind.CONTROL, TokenKind.USER_DEFINED)]
+    family = " ".join(_printable(str(gguf.metadata[PREFIX + key])) for key in ("model", "pre")
+                      if PREFIX + key in gguf.metadata)  # fmt: skip
+    yield f"vocabulary: {family}, {tokenizer.n_vocab} tokens, {kinds[0]} control, {kinds[1]} user-defined"
+    yield from _special_tokens(tokenizer)
+
+
+def _special_tokens(tokenizer: Tokenizer) -> Iterator[str]:
+    vocabulary = tokenizer.vocabulary
+    added = "in front of every text" if tokenizer.add_bos else "not added to texts"
+    named = {"begin": vocabulary.bos_id, "unknown": vocabulary.unk_id, "padding": vocabulary.pad_id}
+    for name, token_id in named.items():
+        if token_id is not None:
+            note = f", {added}" if name == "begin" else ""
+            yield f"  {name}: {_token(tokenizer, token_id)}{note}"
+    ends = ", ".join(_token(tokenizer, token_id) for token_id in sorted(tokenizer.eos_ids))
+    yield f"  end of generation: {ends or 'none'}"
+
+
+def _template_lines(gguf: GGUFFile) -> list[str]:
+    source = gguf.metadata.get(TEMPLATE_KEY)
+    if source is None:
+        return ["chat template: none; a plain default is used"]
+    lines = str(source).split("\n")
+    return [f"chat template, {len(str(source))} characters:", *(f"  {_printable(line)}" for line in lines)]
 
 
 def _model_lines(gguf: GGUFFile, ctx_size: int | None) -> list[str]:
     try:
         config = ModelConfig.from_metadata(gguf)
     except ModelFileError as error:
-        return [f"model: not run by this build: {error}"]
-    n_ctx = config.n_ctx_train if ctx_size is None else ctx_size
-    if not 1 <= n_ctx <= config.n_ctx_train:
-        raise EspalierError(f"--ctx-size {n_ctx}: 1 to {config.n_ctx_train} tokens, the trained length")
-    kv_bytes = 2 * config.n_layer * config.n_head_kv * config.head_dim * 2 * n_ctx  # keys and values, f16
+        return [f"model: not run by this build: {_printable(str(error))}"]
+    n_ctx = config.n_ctx_max if ctx_size is None else ctx_size
+    if not 1 <= n_ctx <= config.n_ctx_max:
+        raise EspalierError(
+            f"--ctx-size {n_ctx}: 1 to {config.n_ctx_max} tokens, what the model was trained for"
+        )
+    kv_bytes = n_ctx * KVShape(config.n_layer, config.n_head_kv, config.head_dim).block_bytes(1)
     weights = sum(tensor.nbytes for tensor in gguf.tensors.values())
+    rope = config.rope
+    scaling = "" if rope.scaling == "none" else f", {rope.scaling} scaling by {rope.factor:g}"
     return [
-        f"model: {config.architecture}, {config.n_layer} layers, n_embd {config.n_embd}, n_ff {config.n_ff}, "
-        f"heads {config.n_head}/{config.n_head_kv} of {config.head_dim}, trained on {config.n_ctx_train} tokens",
-        f"memory: {weights / 2**20:.1f} MiB of weights (at most a tenth more once packed) "
-        f"+ {kv_bytes / 2**20:.1f} MiB of KV cache for each request of {n_ctx} tokens",
+        f"model: {config.architecture}, {config.n_layer} layers, n_embd {config.n_embd}, n_ff {config.n_ff}",
+        f"  heads: {config.n_head} of queries, {config.n_head_kv} of keys and values, {config.head_dim} wide",
+        f"  context: {config.n_ctx_train} tokens trained, rope base {rope.freq_base:g}{scaling}",
+        f"files: {len(gguf.files)}, {_size(gguf.size)}",
+        f"memory for one request of {n_ctx} tokens: {_size(weights + kv_bytes)}",
+        f"  weights: {_size(weights)}, at most a tenth more once packed",
+        f"  keys and values, f16: {_size(kv_bytes)} for each request of that length",
     ]
 
 
+def _token(tokenizer: Tokenizer, token_id: int) -> str:
+    return f"{token_id} {_brief(tokenizer.piece(token_id))}"
+
+
 def _brief(value: Any) -> str:
+    """One value on one line; of a list its length and first values."""
     if isinstance(value, list | np.ndarray):
-        head = ", ".join(ascii(item) for item in list(value[:3]))
-        return f"[{len(value)}] {head[:SHOWN]}{', ...' if len(value) > 3 else ''}".replace("[", r"\[", 1)
-    text = ascii(value)
-    return (text if len(text) <= SHOWN else text[:SHOWN] + "...").replace("[", r"\[")
+        first = ", ".join(
+            map(_brief, value[:FIRST].tolist() if isinstance(value, np.ndarray) else value[:FIRST])
+        )
+        return f"{len(value)}: {first}{', ...' if len(value) > FIRST else ''}"
+    if isinstance(value, float):
+        return f"{value:.7g}"  # what a float32 holds
+    if not isinstance(value, str):
+        return str(value)
+    return _printable(value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
+
+
+def _printable(text: str) -> str:
+    """What a terminal or the output's encoding could not show as it is, escaped."""
+    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _bits(weights: int, nbytes: int) -> str:
+    return f"{8 * nbytes / weights:.3f}"
+
+
+def _size(nbytes: int) -> str:
+    unit, scale = next(
+        ((unit, scale) for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)) if nbytes >= scale),
+        ("KiB", 1 << 10),
+    )
+    return f"{nbytes / scale:.2f} {unit}"
