@@ -117,7 +117,7 @@ RUNS = ("a", "A", "1", "é", "本", " ", "\n", " \n", "\t ", "!", "'", "'l", "\u
 @pytest.mark.parametrize("name", {p.splits: n for n, p in PRE_TOKENIZERS.items()}.values())
 @pytest.mark.parametrize("run", RUNS, ids=ascii)
 def test_no_run_takes_quadratic_time(name, run):
-    """Sixteen times the text: a linear search takes sixteen times as long, a quadratic one 256 times."""
+    """Sixteen times the text: a linear search takes sixteen times as long, a quadratic one 256 times, or seconds."""
     ours = cutter(PRE_TOKENIZERS[name].splits)
 
     def seconds(n):
@@ -126,4 +126,5 @@ def test_no_run_takes_quadratic_time(name, run):
         return time.thread_time() - start
 
     seconds(100)
-    assert seconds(32_000) < 80 * max(seconds(2_000), 1e-4)
+    limit = 80 * max(seconds(2_000), 1e-3)
+    assert any(seconds(32_000) < limit for _ in range(3))  # a busy machine may slow one of them

@@ -279,4 +279,5 @@ def test_long_runs_take_no_quadratic_time(text):
         return time.thread_time() - start
 
     seconds(100)
-    assert seconds(40_000) < 80 * max(seconds(2_500), 1e-3)
+    limit = 80 * max(seconds(2_500), 1e-3)
+    assert any(seconds(40_000) < limit for _ in range(3))  # a busy machine may slow one of them
