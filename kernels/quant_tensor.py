@@ -4,8 +4,10 @@ A type's bytes follow one rule (kt_format.md, section 0): a row is its header, t
 The numbers inside a block live in kernels/common; this table is what a loader needs to find and check rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+ROWS_INTERLEAVED = 4  # rows of a unit, in the types named _R4
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,26 @@ class QuantType:
     block_size: int  # weights
     block_bytes: int
     row_header_bytes: int = 0
+    plain: "QuantType | None" = None  # of a type that only files have, rows interleaved: what it is loaded as
+
+    @property
+    def rows_in_unit(self) -> int:
+        """Rows whose bytes lie together: a matrix has a whole number of such units."""
+        return 1 if self.plain is None else ROWS_INTERLEAVED
 
     def row_bytes(self, n_in: int) -> int:
         """Bytes of one row of n_in weights. Raises ValueError where n_in is not whole blocks."""
         if n_in % self.block_size:
             raise ValueError(f"a {self.name} row holds a multiple of {self.block_size} weights, not {n_in}")
         return self.row_header_bytes + n_in // self.block_size * self.block_bytes
+
+    def matrix_bytes(self, n_out: int, n_in: int) -> int:
+        """Raises ValueError where n_in is not whole blocks, or n_out not whole units."""
+        if n_out % self.rows_in_unit:
+            raise ValueError(
+                f"{self.name} interleaves {self.rows_in_unit} rows, and {n_out} is no multiple of that"
+            )
+        return n_out * self.row_bytes(n_in)
 
 
 _TABLE = (
@@ -57,9 +73,21 @@ _TABLE = (
     QuantType("IQ4_KT_V1", 155, 256, 128, row_header_bytes=8),
 )
 
+#: The types a backend knows.
 TYPES: dict[str, QuantType] = {t.name: t for t in _TABLE}
+
+
+def _interleaved(name: str) -> QuantType:
+    plain = TYPES[name]
+    return replace(plain, name=f"{name}_R4", ggml_id=plain.ggml_id + 200, plain=plain)
+
+
+#: The types a file may hold: a backend's, and those that kernels/row_interleaving.py turns into them at load.
+FILE_TYPES: dict[str, QuantType] = TYPES | {
+    t.name: t for t in map(_interleaved, ("IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ4_KS", "IQ5_KS"))
+}
 #: What a GGUF id means when nothing says otherwise: the integer trellis for the KT ids.
-TYPES_BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in reversed(_TABLE)}
+TYPES_BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in reversed(FILE_TYPES.values())}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ activations of a deep model finite. Not a quantizer: no float weights are approx
 
 import numpy as np
 
-from kernels.quant_tensor import TYPES, QuantType
+from kernels.quant_tensor import FILE_TYPES, QuantType
 
 #: Where a block keeps its float16 factors (byte offsets), by type. Row-header types keep theirs in the header.
 _F16_FACTORS: dict[str, tuple[int, ...]] = {
@@ -28,20 +28,22 @@ def random_weight(
     type_name: str, n_out: int, n_in: int, rng: np.random.Generator, deviation: float = 0.02
 ) -> np.ndarray:
     """File bytes of an n_out x n_in matrix, uint8 [n_out * row_bytes]. Factors vary by row or block, sign too."""
-    quant_type = TYPES[type_name]
+    quant_type = FILE_TYPES[type_name]
     if quant_type.block_size == 1:
         return _dense(type_name, rng.standard_normal((n_out, n_in), np.float32) * np.float32(deviation))
-    n_bytes = n_out * quant_type.row_bytes(n_in)
-    rows = np.frombuffer(rng.bytes(n_bytes), np.uint8).reshape(n_out, -1).copy()
-    factor = deviation / _RMS[type_name]
-    blocks = rows[:, quant_type.row_header_bytes :].reshape(n_out, -1, quant_type.block_bytes)
-    if quant_type.row_header_bytes:
-        d = _around(factor, (n_out, 1), rng)
-        rows[:, : quant_type.row_header_bytes] = _header(quant_type, d, blocks, deviation, rng)
-    for offset in _F16_FACTORS.get(type_name, ()):
-        factors = _around(factor, (*blocks.shape[:2], 1), rng).astype(np.float16)
-        blocks[:, :, offset : offset + 2] = factors.view(np.uint8)
-    return rows.reshape(-1)
+    plain, together = quant_type.plain or quant_type, quant_type.rows_in_unit
+    n_bytes = quant_type.matrix_bytes(n_out, n_in)
+    units = np.frombuffer(rng.bytes(n_bytes), np.uint8).reshape(n_out // together, -1).copy()
+    factor = deviation / _RMS[plain.name]
+    n_header = together * quant_type.row_header_bytes
+    blocks = units[:, n_header:].reshape(len(units), -1, together * quant_type.block_bytes)
+    if n_header:
+        d = _around(factor, (len(units), together), rng)
+        units[:, :n_header] = _header(quant_type, d, blocks, deviation, rng)
+    for offset in _F16_FACTORS.get(plain.name, ()):
+        factors = _around(factor, (*blocks.shape[:2], together), rng).astype(np.float16)
+        blocks[:, :, together * offset : together * (offset + 2)] = factors.view(np.uint8)
+    return units.reshape(-1)
 
 
 def _dense(type_name: str, values: np.ndarray) -> np.ndarray:
@@ -61,7 +63,7 @@ def _around(factor: float, shape: tuple[int, ...], rng: np.random.Generator) -> 
 def _header(
     quant_type: QuantType, d: np.ndarray, blocks: np.ndarray, deviation: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """uint8 [n_out, row_header_bytes]: d as float16 or float32, then what some types keep beside it."""
+    """uint8 [n_units, rows_in_unit * row_header_bytes]: d as float16 or float32, then what lies beside it."""
     match quant_type.name:
         case "IQ4_KT_V1":  # the row's mean
             mean = (rng.standard_normal(d.shape) * deviation / 10).astype(np.float32)

@@ -12,7 +12,7 @@ from engine.loading.model_config import ROPE_SCALINGS
 from engine.models import ARCHITECTURES
 from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
-from kernels.quant_tensor import TYPES, QuantType
+from kernels.quant_tensor import FILE_TYPES, QuantType
 
 ROOT = Path(__file__).parent.parent
 N_IN = 4096  # of the row whose bits per weight are listed: with the row's header, which short rows share less
@@ -25,8 +25,8 @@ def formats_page() -> str:
         "What Espalier reads: GGUF versions 2 and 3, little-endian, whole or split. Anything else is refused in one "
         "line that says what was found and what would work.",
         "## Tensor types",
-        f"{len(TYPES)} types, in any mix. Bits per weight are those of a row of {N_IN} weights, header included; a "
-        "row is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
+        f"{len(FILE_TYPES)} types, in any mix. Bits per weight are of a row of {N_IN} weights, header included; a row "
+        "is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
         markdown_table(
             (
                 "type",
@@ -36,10 +36,11 @@ def formats_page() -> str:
                 "bytes of a block",
                 "bytes before a row",
             ),
-            map(_type_row, TYPES.values()),
+            map(_type_row, FILE_TYPES.values()),
         ),
         "A name that ends in `_V1` is the 3INST trellis of May 2025: files call it by the name without it, and "
-        "`--kt-trellis auto` tells the two apart.",
+        "`--kt-trellis auto` tells the two apart. One that ends in `_R4` has four rows interleaved, and is loaded as "
+        "the type without it, weight for weight.",
         "## Architectures",
         markdown_table(("`general.architecture`", "what it is"), map(_architecture_row, ARCHITECTURES)),
         f"Rope scaling (`rope.scaling.type`): {', '.join(ROPE_SCALINGS)}, and a factor for each pair "

@@ -55,7 +55,7 @@ class GGUFFile:
         """
         info = self.tensors[name]
         quant_type = as_type or info.type
-        nbytes = quant_type.row_bytes(info.shape[0]) * info.n_rows
+        nbytes = quant_type.matrix_bytes(info.n_rows, info.shape[0])
         if nbytes > info.space:
             raise ModelFileError(
                 f"{info.file.path}: tensor {shown(name)} at byte {info.offset}: as {quant_type.name} it takes "
@@ -64,7 +64,7 @@ class GGUFFile:
         return info.file.read(info.offset, nbytes)
 
     def tensor_row(self, name: str, row: int) -> np.ndarray:
-        """The bytes of one row, uint8, as the type of its GGUF id has it."""
+        """The bytes of one row, uint8, as the type of its GGUF id has it; rows must not be interleaved."""
         info = self.tensors[name]
         row_bytes = info.type.row_bytes(info.shape[0])
         return info.file.read(info.offset + row * row_bytes, row_bytes)

@@ -191,10 +191,10 @@ def _place_tensors(reader: ByteReader, entries: dict[str, _Entry], alignment: in
 
 def _tensor_bytes(reader: ByteReader, entry: _Entry) -> int:
     try:
-        row_bytes = TYPES_BY_GGML_ID[entry.ggml_type].row_bytes(entry.shape[0])
+        n_rows = math.prod(entry.shape[1:])
+        return TYPES_BY_GGML_ID[entry.ggml_type].matrix_bytes(n_rows, entry.shape[0])
     except ValueError as error:
         raise reader.error(f"has the shape {list(entry.shape)}: {error}", entry.position) from None
-    return row_bytes * math.prod(entry.shape[1:])
 
 
 def _brief(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Names for the GGUF tensor type ids this build does not read, so that the refusal can say what was found."""
 
-from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID
+from kernels.quant_tensor import FILE_TYPES, TYPES_BY_GGML_ID
 
 _MAINLINE = {
     2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K",
@@ -18,8 +18,8 @@ ROW_INTERLEAVED = {
     202: "Q4_0_R8", 206: "Q5_0_R4", 208: "Q8_0_R8", 210: "Q2_K_R4", 211: "Q3_K_R4", 212: "Q4_K_R4",
     213: "Q5_K_R4", 214: "Q6_K_R4", 216: "IQ2_XXS_R4", 217: "IQ2_XS_R4", 218: "IQ3_XXS_R4", 219: "IQ1_S_R4",
     220: "IQ4_NL_R4", 221: "IQ3_S_R4", 222: "IQ2_S_R4", 223: "IQ4_XS_R8", 229: "IQ1_M_R4", 230: "BF16_R16",
-    233: "Q6_0_R4", 335: "IQ2_BN_R4", 337: "IQ2_K_R4", 338: "IQ3_K_R4", 339: "IQ4_K_R4", 340: "IQ5_K_R4",
-    344: "IQ4_KS_R4", 352: "IQ5_KS_R4", 353: "MXFP4_R8", 397: "Q8_K_R16", 398: "Q8_KV_R8", 399: "Q8_K_R8",
+    233: "Q6_0_R4", 335: "IQ2_BN_R4", 353: "MXFP4_R8", 397: "Q8_K_R16", 398: "Q8_KV_R8",
+    399: "Q8_K_R8",
 }  # fmt: skip
 _NAMES = _MAINLINE | _IK | ROW_INTERLEAVED
 
@@ -33,4 +33,4 @@ def describe_unread_type(ggml_id: int) -> str:
 
 def readable_types() -> str:
     """The names a tensor of a file may have, for messages."""
-    return ", ".join(t.name for t in TYPES.values() if TYPES_BY_GGML_ID[t.ggml_id] is t)
+    return ", ".join(t.name for t in FILE_TYPES.values() if TYPES_BY_GGML_ID[t.ggml_id] is t)

@@ -10,6 +10,7 @@ from engine.loading.weight_plan import find_tensor, read_vector, tensor_error
 from engine.models.weight_source import LINEAR
 from kernels.ops import Array, Ops
 from kernels.quant_tensor import QuantTensor, QuantType
+from kernels.row_interleaving import plain_rows
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -38,18 +39,21 @@ class FileWeights:
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
         tensor = find_tensor(self._gguf, name, (n_in, n_out))
-        quant_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
-        data = self._gguf.tensor_bytes(name, quant_type)
+        file_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
+        data = self._gguf.tensor_bytes(name, file_type)
+        quant_type = file_type
+        if file_type.plain is not None:
+            data, quant_type = plain_rows(file_type.plain, n_in, data), file_type.plain
         bad_row = self._ops.first_nonfinite_row(quant_type.name, (n_out, n_in), data)
         if bad_row is not None:
             raise tensor_error(
-                tensor, f"row {bad_row} of {n_out} holds a {quant_type.name} factor that is NaN or infinite"
+                tensor, f"row {bad_row} of {n_out} holds a {file_type.name} factor that is NaN or infinite"
             )
         try:
             weight = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
         except ValueError as error:
-            raise tensor_error(tensor, f"cannot be loaded as {quant_type.name}: {error}") from error
-        self.type_bytes[quant_type.name] = self.type_bytes.get(quant_type.name, 0) + data.nbytes
+            raise tensor_error(tensor, f"cannot be loaded as {file_type.name}: {error}") from error
+        self.type_bytes[file_type.name] = self.type_bytes.get(file_type.name, 0) + data.nbytes
         self._done(tensor, weight.nbytes)
         return weight
 

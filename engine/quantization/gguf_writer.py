@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kernels.quant_tensor import TYPES
+from kernels.quant_tensor import FILE_TYPES
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
 _LAYOUTS = {
@@ -94,7 +94,7 @@ def gguf_bytes(
     index += b"".join(key(name, item) for name, item in metadata.items())
     offset = 0
     for tensor in tensors:
-        index += tensor_entry(tensor.name, tensor.shape, TYPES[tensor.type_name].ggml_id, offset)
+        index += tensor_entry(tensor.name, tensor.shape, FILE_TYPES[tensor.type_name].ggml_id, offset)
         offset += len(pad(tensor.data, alignment))
     return pad(index, alignment) + b"".join(pad(tensor.data, alignment) for tensor in tensors)
 

@@ -193,7 +193,7 @@ def _checked_bytes(type_name: str, shape: tuple[int, int], data: Any) -> np.ndar
     if n_out < 1 or n_in < 1:
         raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
     file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
-    expected = n_out * TYPES[type_name].row_bytes(n_in)
+    expected = TYPES[type_name].matrix_bytes(n_out, n_in)
     if file_bytes.size != expected:
         raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
     return file_bytes

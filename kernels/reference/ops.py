@@ -32,7 +32,7 @@ class ReferenceOps:
         if n_out < 1 or n_in < 1:
             raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
         file_bytes = np.array(np.frombuffer(data, np.uint8))
-        expected = n_out * TYPES[type_name].row_bytes(n_in)
+        expected = TYPES[type_name].matrix_bytes(n_out, n_in)
         if file_bytes.size != expected:
             raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
         return QuantTensor(file_bytes, TYPES[type_name], (n_out, n_in), file_bytes.nbytes)

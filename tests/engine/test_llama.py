@@ -9,9 +9,11 @@ import pytest
 from engine import Engine, EngineConfig, ModelFileError, SamplingParams
 from engine.loading import LoadedModel, load_model
 from kernels.ops import Ops
+from kernels.quant_tensor import FILE_TYPES
 from kernels.reference.formats import dequantize
+from kernels.row_interleaving import plain_rows
 from support.forward_pass import logits_of
-from support.gguf_writer import Tensor
+from support.gguf_writer import Tensor, contents, write_gguf
 from support.tiny_models import MIXED_TYPES, write_tiny_llama
 
 PROMPTS = [
@@ -174,3 +176,26 @@ def test_3inst_files_are_read_as_such_when_told(tmp_path: Path, cpu_ops: Ops, ty
     assert any("3INST" in note for note in loaded.notes)
     assert loaded.model.layers[0].attn_q.type.name == type_name
     assert np.isfinite(logits_of(loaded, PROMPTS[0])).all()
+
+
+def test_a_file_of_interleaved_rows_gives_the_bits_and_the_memory_of_the_plain_file(
+    tmp_path: Path, cpu_ops: Ops
+) -> None:
+    parts = ("attn_q", "attn_k", "attn_output", "attn_v", "ffn_gate", "ffn_up")
+    interleaved = [t for t in FILE_TYPES.values() if t.plain is not None]
+    types = {f"*.{part}.weight": t.name for part, t in zip(parts, interleaved, strict=True)}
+    path = write_tiny_llama(tmp_path / "r4.gguf", n_layer=1, types=types)
+    metadata, tensors = contents(path)
+    plain = write_gguf(tmp_path / "plain.gguf", metadata, [_plain(tensor) for tensor in tensors])
+    one, other = load_model(path, cpu_ops), load_model(plain, cpu_ops)
+    assert set(one.type_names) >= {t.name for t in interleaved}
+    assert one.weight_bytes == other.weight_bytes
+    assert (logits_of(one, PROMPTS[1]) == logits_of(other, PROMPTS[1])).all()
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    plain = FILE_TYPES[tensor.type_name].plain
+    if plain is None:
+        return tensor
+    rows = plain_rows(plain, tensor.shape[0], np.frombuffer(tensor.data, np.uint8))
+    return tensor._replace(type_name=plain.name, data=rows.tobytes())

@@ -18,7 +18,7 @@ import pytest
 from engine.errors import ModelFileError
 from engine.loading import load_model
 from kernels.ops import Ops
-from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID
+from kernels.quant_tensor import FILE_TYPES, TYPES, TYPES_BY_GGML_ID
 from kernels.random_weights import random_weight
 from support.gguf_writer import FLOAT64, INT32, UINT64, Tensor, Typed, contents, write_gguf
 from support.tiny_models import write_tiny_llama
@@ -257,11 +257,12 @@ def test_a_factor_that_is_no_number_is_found_in_every_type(
 ) -> None:
     metadata, tensors = right
     name, rng = "blk.0.ffn_up.weight", np.random.default_rng(4)
-    rows = random_weight(type_name, N_FF, N_EMBD, rng).reshape(N_FF, -1).copy()
-    rows[77] = 0xFF  # a NaN wherever a float lies, in either width
-    broken = [Tensor(name, type_name, t.shape, rows.tobytes()) if t.name == name else t for t in tensors]
+    rows_in_unit = FILE_TYPES[type_name].rows_in_unit
+    units = random_weight(type_name, N_FF, N_EMBD, rng).reshape(N_FF // rows_in_unit, -1).copy()
+    units[76 // rows_in_unit] = 0xFF  # a NaN wherever a float lies, in either width
+    broken = [Tensor(name, type_name, t.shape, units.tobytes()) if t.name == name else t for t in tensors]
     message = refusal(write_gguf(tmp_path / "nan.gguf", metadata, broken), cpu_ops)
-    assert re.search(rf"tensor '{name}' at byte \d+: row 77 of {N_FF} holds a {type_name} factor", message)
+    assert re.search(rf"tensor '{name}' at byte \d+: row 76 of {N_FF} holds a {type_name} factor", message)
 
 
 def test_a_file_truncated_while_it_loads_is_one_line(

@@ -11,18 +11,20 @@ from gguf.quants import dequantize as package_dequantize
 
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
-from kernels.quant_tensor import TYPES
+from kernels.quant_tensor import FILE_TYPES, TYPES, QuantType
 from kernels.random_weights import random_weight
 from kernels.reference.fma import fma32
 from kernels.reference.formats import DENSE, dequantize
 from kernels.reference.formats.fields import bits, f16, u16
 from kernels.reference.formats.iqk import iq6_k_codes
 from kernels.reference.tables import table
+from kernels.row_interleaving import plain_rows
 
 EMBED, LINEAR = frozenset({"embed"}), frozenset({"linear", "embed"})
 DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "format_digests.json").read_text())
 FIRST_PEER_ID = 133  # the peer's own types, which the gguf package does not know, begin here
 GOLDEN = [t.name for t in TYPES.values() if t.ggml_id >= FIRST_PEER_ID and t.name != "IQ6_K"]
+INTERLEAVED = [t for t in FILE_TYPES.values() if t.plain is not None]
 MAINLINE = ["F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ3_S"]
 N_OUT, N_IN = 5, 768
 
@@ -51,6 +53,22 @@ def test_golden_arrays_decode_bit_for_bit(shared: Path, cpu_ops: CpuOps, type_na
     assert_same_bits(dequantize(type_name, data, *expected.shape), expected)
     for uses in (EMBED, LINEAR):
         assert_same_bits(compiled(cpu_ops, type_name, data, *expected.shape, uses), expected)
+
+
+@pytest.mark.parametrize("kind", ["noim", "im", "rand"])
+@pytest.mark.parametrize("file_type", INTERLEAVED, ids=lambda t: t.name)
+def test_golden_arrays_of_interleaved_rows_decode_bit_for_bit(
+    shared: Path, file_type: QuantType, kind: str
+) -> None:
+    golden = np.load(shared / "golden" / f"{file_type.name}.npz")
+    raw, expected = golden[f"raw_{kind}"], golden[f"deq_{kind}"]
+    assert_same_bits(decoded(file_type, np.ascontiguousarray(raw).reshape(-1), *expected.shape), expected)
+
+
+def decoded(file_type: QuantType, data: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """Interleaved rows as they are loaded."""
+    assert file_type.plain is not None
+    return dequantize(file_type.plain.name, plain_rows(file_type.plain, n_in, data), n_out, n_in)
 
 
 def cubic(codes: np.ndarray, extra: np.ndarray) -> np.ndarray:
@@ -109,6 +127,13 @@ def test_seeded_bytes_decode_as_they_did(cpu_ops: CpuOps, type_name: str) -> Non
     assert digest(data) == bytes_digest
     assert digest(dequantize(type_name, data, N_OUT, N_IN)) == weights_digest
     assert digest(compiled(cpu_ops, type_name, data, N_OUT, N_IN, EMBED)) == weights_digest
+
+
+@pytest.mark.parametrize("file_type", INTERLEAVED, ids=lambda t: t.name)
+def test_seeded_interleaved_rows_decode_as_they_did(file_type: QuantType) -> None:
+    """As above; a line is [digest(data), digest(decoded(...))] of two units of four rows."""
+    data = random_weight(file_type.name, 8, N_IN, np.random.default_rng([7, *file_type.name.encode()]))
+    assert [digest(data), digest(decoded(file_type, data, 8, N_IN))] == DIGESTS[file_type.name]
 
 
 @pytest.mark.parametrize("type_name", TYPES)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.quant_tensor import FILE_TYPES
 from kernels.random_weights import random_weight
 from support.gguf_writer import Tensor, write_gguf
 from support.vocabularies import pieces_with, spm_metadata
@@ -84,12 +85,16 @@ def tiny_shapes(
 
 
 def random_tensor(name: str, shape: tuple[int, ...], type_name: str, rng: np.random.Generator) -> Tensor:
-    """Norm weights (vectors) are F32 about one; a matrix has the type asked for."""
+    """Norm weights (vectors) are F32 about one; a matrix has the type asked for, or its plain form where
+    its rows are no whole units (the peer interleaves none of those).
+    """
     if len(shape) == 1:
         return Tensor(name, "F32", shape, rng.uniform(0.5, 1.5, shape).astype("<f4").tobytes())
-    return Tensor(
-        name, type_name, shape, random_weight(type_name, shape[1], shape[0], rng, shape[0] ** -0.5).tobytes()
-    )
+    quant_type = FILE_TYPES[type_name]
+    if quant_type.plain is not None and shape[1] % quant_type.rows_in_unit:
+        quant_type = quant_type.plain
+    data = random_weight(quant_type.name, shape[1], shape[0], rng, shape[0] ** -0.5)
+    return Tensor(name, quant_type.name, shape, data.tobytes())
 
 
 def write_tiny_llama(

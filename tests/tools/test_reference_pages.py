@@ -7,7 +7,7 @@ import pytest
 from engine.models import ARCHITECTURES
 from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
-from kernels.quant_tensor import TYPES
+from kernels.quant_tensor import FILE_TYPES
 from tools.reference_pages import PAGES, ROOT, formats_page, markdown_table
 
 
@@ -19,14 +19,14 @@ def test_the_committed_page_is_what_the_code_says(name: str) -> None:
 def test_every_type_architecture_and_tokenizer_has_a_row() -> None:
     cells = [line.split(" | ")[0] for line in formats_page().splitlines() if "|" in line]
     first_cells = [name.strip("| `") for cell in cells for name in cell.split(", ")]
-    listed = [*TYPES, *ARCHITECTURES, *TOKENIZER_MODELS, *PRE_TOKENIZERS]  # llama is in two tables
+    listed = [*FILE_TYPES, *ARCHITECTURES, *TOKENIZER_MODELS, *PRE_TOKENIZERS]  # llama is in two tables
     for name in listed:
         assert first_cells.count(name) == listed.count(name), name
 
 
 def test_a_stranger_in_the_table_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     before = formats_page()
-    monkeypatch.setitem(TYPES, "NEW", TYPES["Q8_0"])
+    monkeypatch.setitem(FILE_TYPES, "NEW", FILE_TYPES["Q8_0"])
     assert formats_page() != before
 
 
