@@ -25,8 +25,8 @@ def formats_page() -> str:
         "What Espalier reads: GGUF versions 2 and 3, little-endian, whole or split. Anything else is refused in one "
         "line that says what was found and what would work.",
         "## Tensor types",
-        f"{len(FILE_TYPES)} types, in any mix. Bits per weight are of a row of {N_IN} weights, header included; a row "
-        "is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
+        f"{len(FILE_TYPES)} types, in any mix. Bits per weight are of a row of {N_IN} weights, header included; a "
+        "row is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
         markdown_table(
             (
                 "type",
