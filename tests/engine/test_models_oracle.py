@@ -13,11 +13,13 @@ from support.random_models import (
     GOLDEN,
     GOLDEN_POSITIONS,
     INT8_LIMIT,
+    N_CTX,
     N_VOCAB,
     SHAPES,
     TOKEN_IDS,
     difference,
     draw,
+    random_shape,
     write,
 )
 
@@ -46,6 +48,19 @@ def test_fresh_models_agree_at_every_position_of_texts_of_any_length(
         got = logits_of(loaded, token_ids.tolist())
         expected = oracle_logits(shape, weights, token_ids)
         assert difference(got, expected) < limit, f"seed {seed}, {n_tokens} tokens"
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
+def test_models_of_any_shape_agree(tmp_path: Path, cpu_ops: Ops, oracle_logits, architecture: str) -> None:
+    for _ in range(4):
+        seed = int(np.random.SeedSequence().entropy % (1 << 32))
+        rng = np.random.default_rng(seed)
+        shape = random_shape(architecture, rng)
+        weights = draw(shape, seed)
+        loaded = load_model(write(tmp_path / "m.gguf", shape, weights), cpu_ops)
+        token_ids = rng.integers(3, N_VOCAB, int(rng.integers(2, N_CTX + 1)))
+        got, expected = logits_of(loaded, token_ids.tolist()), oracle_logits(shape, weights, token_ids)
+        assert difference(got, expected) < FLOAT_LIMIT, f"seed {seed}, {len(token_ids)} tokens, {shape}"
 
 
 def test_the_stored_logits_are_what_the_oracle_says(oracle_logits) -> None:

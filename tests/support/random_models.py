@@ -100,6 +100,26 @@ SHAPES = {
 }
 
 
+def random_shape(architecture: str, rng: np.random.Generator) -> Shape:
+    """Any grouping and width of heads that the architecture allows, any scaling, F32."""
+    n_head_kv, head_dim = int(rng.integers(1, 5)), int(rng.choice([16, 32, 48, 64, 80, 96, 128]))
+    n_head = n_head_kv * int(rng.integers(1, 5))
+    ropes = ({}, LINEAR, YARN, YARN | {"factor": 8.0}, *([LLAMA_3_ROPE] if architecture == "llama" else []))
+    return Shape(
+        architecture,
+        n_layer=int(rng.integers(1, 4)),
+        n_embd=n_head * int(rng.choice([16, 32, 48, head_dim])),
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        n_ff=int(rng.choice([96, 192, 352])),
+        freq_base=float(rng.choice([1e4, 5e5, 1e6, 1e7])),
+        rope=ropes[rng.integers(len(ropes))],
+        tied=bool(rng.integers(2)),
+        biases=architecture == "llama" and bool(rng.integers(2)),
+    )
+
+
 class Weight(NamedTuple):
     """File bytes in checkpoint order. shape is (n,) or (n_out, n_in)."""
 
