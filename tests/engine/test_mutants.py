@@ -11,6 +11,7 @@ from conftest import shared_folder
 from kernels.quant_tensor import TYPES_BY_GGML_ID
 from support.random_models import SHAPES, draw, write
 from support.tiny_models import write_tiny_llama
+from support.vocabularies import bpe_metadata
 
 N_MUTANTS = 300
 N_SLOW_PARTS, N_SLOW = 10, 1000  # ten thousand
@@ -18,7 +19,7 @@ N_SLOW_PARTS, N_SLOW = 10, 1000  # ten thousand
 
 @pytest.fixture(scope="session")
 def right_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """One tiny model of each type and architecture, and the real ones where they are."""
+    """One tiny model of each type, architecture and kind of vocabulary, and the real ones where they are."""
     folder = tmp_path_factory.mktemp("right")
     own = [
         write_tiny_llama(folder / f"{t.name}.gguf", n_layer=1, n_ff=256, types={"*": t.name})
@@ -26,6 +27,7 @@ def right_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
     for name in ("llama, rope_freqs (Llama 3.1)", "qwen2, tied, yarn", "qwen3, linear"):
         own.append(write(folder / f"{len(own)}.gguf", SHAPES[name], draw(SHAPES[name])))
+    own.append(write_tiny_llama(folder / "bpe.gguf", n_layer=1, vocabulary=bpe_metadata()))
     return own + sorted((shared_folder() / "models").glob("*_KT.gguf"))
 
 

@@ -15,19 +15,19 @@ from typing import Any
 import atheris
 import numpy as np
 
-# Atheris does not see through the loader of an editable install; the checkout lies on the path as well.
-sys.meta_path = [
-    finder for finder in sys.meta_path if type(finder).__name__ != "ScikitBuildRedirectingFinder"
-]
+# Atheris does not see through the loader of an editable install. Last in turn, it gives the native module alone: the
+# checkout lies on the path as well.
+sys.meta_path.sort(key=lambda finder: type(finder).__name__ == "ScikitBuildRedirectingFinder")
 
 with atheris.instrument_imports(include=["engine", "jinja2"]):
     from engine.errors import ModelFileError, RequestError
     from engine.loading.gguf_file import GGUFFile
     from engine.text.chat_template import ChatTemplate
+    from engine.text.pre_tokenizers import PRE_TOKENIZERS
     from engine.text.tokenizer import Tokenizer, load_tokenizer
     from support.chat_templates import ALL, CONTROL_TEXTS
-    from support.gguf_writer import BOOL, FLOAT64, INT64, UINT64, Tensor, Typed, gguf_bytes
-    from support.vocabularies import CONTROL, pieces_with, spm_metadata
+    from support.gguf_writer import BOOL, FLOAT64, UINT64, Tensor, Typed, gguf_bytes
+    from support.vocabularies import CONTROL, bpe_metadata, pieces_with, spm_metadata
 
 
 #: A control token that no template of a fuzzer's spells: it may come out of a conversation only as plain text.
@@ -41,6 +41,7 @@ MESSAGES = [
     {"role": "assistant", "content": f"<think>{SECRET[5:]}</think>\n\n7{SECRET[:-1]}"},
     {"role": "user", "content": f"{SECRET * 3} é\U0001f980"},
 ]
+VOCABULARIES = (METADATA, bpe_metadata())
 NUMBERS = (-(2**63), -2, -1, 0, 1, 2, 255, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 _FILE = os.memfd_create("fuzzed")
 
@@ -60,9 +61,12 @@ def reader(data: bytes) -> None:
 def tokenizer(data: bytes) -> None:
     """A vocabulary changed in a few places, and a text through it and back."""
     source = atheris.FuzzedDataProvider(data)
-    metadata = dict(METADATA)
+    base = source.PickValueInList(list(VOCABULARIES))
+    metadata = base | {"tokenizer.ggml.pre": source.PickValueInList(list(PRE_TOKENIZERS))}
     for _ in range(source.ConsumeIntInRange(0, 4)):
-        key = source.PickValueInList([*METADATA, "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.pre"])
+        key = source.PickValueInList(
+            [*metadata, "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.add_eos_token"]
+        )
         metadata[key] = _changed(metadata.get(key), source)
     try:
         _there_and_back(load_tokenizer(metadata), source.ConsumeUnicode(200))
@@ -124,7 +128,7 @@ def _check_line(error: Exception) -> None:
 #: Words that a random byte would take long to become.
 WORDS = {
     "reader": ("GGUF", "general.alignment", "split.count", "split.no", "split.tensors.count"),
-    "tokenizer": ("<0x41>", "</s>", "▁the", "▁▁▁▁", "Hello"),
+    "tokenizer": ("<0x41>", "</s>", "▁the", "▁▁▁▁", "Hello", "Ġthe", "  \n", "12345", "e\u0301", "<|im_end|>"),
     "template": (
         "{{", "}}", "{%-", "-%}", "{#", "for m in messages", "endfor", "if", "elif", "else", "endif", "set ns =",
         "namespace(", "macro f(x)", "endmacro", "loop.index", "loop.last", "m['content']", "message.role", "range(",
@@ -140,7 +144,7 @@ WORDS = {
 
 def small_file() -> bytes:
     """A key of each kind and two tensors: what a fuzzer can turn over in a moment."""
-    numbers = {f"n{kind}": Typed(kind, 1) for kind in (*range(BOOL + 1), UINT64, INT64, FLOAT64)}
+    numbers = {f"n{kind}": Typed(kind, 1) for kind in (*range(BOOL + 1), *range(UINT64, FLOAT64 + 1))}
     lists = {"texts": ["a", "bc", ""], "ids": np.arange(3, dtype=np.int32), "truths": np.array([True, False])}
     tensors = [Tensor("a", "IQ2_KT", (256, 2), bytes(2 * 72)), Tensor("b", "F32", (3,), bytes(12))]
     return gguf_bytes({"general.architecture": "llama"} | numbers | lists, tensors)
