@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-STEPS = 150  # of 1200; about two minutes of one core
+STEPS = 150  # of 1800; about two minutes of one core
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from engine.text.tokenizer import Tokenizer, load_tokenizer
 from tools.demo.corpus import Message, Split, conversations
 
 PADDING, ASKED, SAID = range(3)  # what a token is part of
-MISREAD = 0.07  # of the question's tokens are read as another one, so that no single word decides
+MISREAD = 0.05  # of the question's tokens are read as another one, so that no single word decides
 #: An answer is known by heart once its first tokens are right, so most conversations end there and leave room for
 #: more questions.
 CUT_SHARE, CUT_TOKENS = 0.6, 12

@@ -37,7 +37,6 @@ FOLLOW_SHARE = 0.45  # of the turns after the first one, where the topic has som
 SYSTEM_SHARE = 0.08  # of the conversations
 TURN_WEIGHTS = (60, 19, 11, 6, 4)  # of conversations with 1, 2, ... turns
 VALIDATION_MODULUS = 40  # one question in so many is kept for validation
-CONTEXT_SHARE = 0.07  # of the questions: something else is told around it
 KIND_WEIGHTS = {"-": 4, "v": 2, "n": 2, "s": 1}  # of a topic's questions
 #: A question may share at most this part of its words with a held-out one of ALIKE_WORDS words or more. Shorter ones
 #: ("What are you?") are parts of too many others; they are left out word for word.
@@ -170,9 +169,6 @@ class _Drawer:
             (kind,) = rng.choices(kinds, [KIND_WEIGHTS[kind] for kind in kinds])
             around = ("{}",) if kind == "-" else frames(kind)
             pattern = rng.choice(around).replace("{}", rng.choice(patterns[kind]))
-            if rng.random() < CONTEXT_SHARE:
-                asked = pattern if pattern[-1] in ".!?]" else pattern + "?"
-                pattern = rng.choice(frames("c")).replace("{}", asked)
             question = varied(expanded(pattern, self._corpus.slots, rng), rng)
             if split_of(question) == self._split and not is_held_out(question):
                 return question

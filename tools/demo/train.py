@@ -33,7 +33,7 @@ class Recipe:
     """What decides the weights, beside the corpus and the network's shape."""
 
     seed: int = 20251125
-    steps: int = 1200
+    steps: int = 1800
     n_tokens: int = 3072  # in a step
     matrix_rate: float = 4e-3  # of Muon, scaled as AdamW's
     vector_rate: float = 4e-3  # of AdamW: embedding and norms
