@@ -10,12 +10,17 @@ from kernels.quant_tensor import FILE_TYPES, QuantType
 
 #: Where a block keeps its float16 factors (byte offsets), by type. Row-header types keep theirs in the header.
 _F16_FACTORS: dict[str, tuple[int, ...]] = {
+    "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,), "IQ1_S": (0,),
+    "IQ2_XXS": (0,), "IQ2_XS": (0,), "IQ2_S": (0,), "IQ3_XXS": (0,), "IQ4_NL": (0,), "IQ4_XS": (0,), "TQ1_0": (52,),
+    "TQ2_0": (64,),
     "Q8_0": (0,), "Q6_0": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ3_S": (0,), "IQ2_K": (0,),
-    "IQ3_K": (0,), "IQ4_K": (0,),
-    "IQ5_K": (0,), "IQ6_K": (0,),
+    "IQ3_K": (0,), "IQ4_K": (0,), "IQ5_K": (0,), "IQ6_K": (0,),
 }  # fmt: skip
 #: Root mean square of integer weight times integer scale under uniform random codes, rounded.
 _RMS = {
+    "Q4_0": 4.6, "Q4_1": 8.9, "Q5_0": 9.2, "Q5_1": 18.0, "Q2_K": 19.0, "Q3_K": 43.0, "IQ1_S": 7.2,
+    "IQ1_M": 7.1, "IQ2_XXS": 53.0, "IQ2_XS": 55.0, "IQ2_S": 57.0, "IQ3_XXS": 140.0, "IQ4_NL": 67.0,
+    "IQ4_XS": 1240.0, "TQ1_0": 0.8, "TQ2_0": 1.2, "MXFP4": 7.4,
     "Q8_0": 74.0, "Q6_0": 18.5, "Q4_K": 320.0, "Q5_K": 650.0, "Q6_K": 1370.0, "IQ3_S": 130.0, "IQ2_K": 83.0,
     "IQ3_K": 590.0, "IQ4_K": 1290.0, "IQ4_KS": 5100.0, "IQ1_KT": 2430.0, "IQ2_KT": 2430.0, "IQ3_KT": 325.0,
     "IQ4_KT": 1370.0, "IQ2_KT_V1": 2620.0, "IQ3_KT_V1": 350.0, "IQ4_KT_V1": 1470.0,
@@ -43,6 +48,10 @@ def random_weight(
     for offset in _F16_FACTORS.get(plain.name, ()):
         factors = _around(factor, (*blocks.shape[:2], together), rng).astype(np.float16)
         blocks[:, :, together * offset : together * (offset + 2)] = factors.view(np.uint8)
+    if type_name == "IQ1_M":
+        _spread_over_nibbles(blocks[:, :, 48:56], _around(factor, blocks.shape[:2], rng).astype(np.float16))
+    if type_name == "MXFP4":
+        blocks[:, :, 0] = 128 + round(np.log2(factor)) + rng.integers(-1, 2, blocks.shape[:2])
     return units.reshape(-1)
 
 
@@ -73,3 +82,9 @@ def _header(
             return np.hstack([d.view(np.uint8), sums.view(np.uint8)])
         case _:
             return d.astype(np.float16 if quant_type.row_header_bytes == 2 else np.float32).view(np.uint8)
+
+
+def _spread_over_nibbles(fields: np.ndarray, factors: np.ndarray) -> None:
+    """float16 factors into the upper nibbles of four words a block. fields uint8 [n_out, n_blocks, 8]"""
+    nibbles = factors.view(np.uint16)[:, :, None] >> (4 * np.arange(4, dtype=np.uint16)) & 15
+    fields[:, :, 1::2] = fields[:, :, 1::2] & 15 | (nibbles << 4).astype(np.uint8)

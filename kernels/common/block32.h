@@ -46,6 +46,7 @@ struct PlainType {
     static constexpr bool kHasMean = false;
     static constexpr float kGain = 1.0f;
     static constexpr float kValueStep = 1.0f;
+    static constexpr float kLargestCode = 1.0f;  // above 1 only where a finite factor times a code may overflow
 
     static ESP_FN float row_d(const uint8_t*) { return 1.0f; }
     static ESP_FN float row_mean(const uint8_t*) { return 0.0f; }

@@ -20,7 +20,7 @@ ESP_FN bool quant_row_is_finite(const uint8_t* row, int64_t n) {
     Block32 block;
     for (int64_t b = 0; b < n / 32; ++b) {
         decode_block32<T>(row, b, block);
-        finite = finite && is_finite(block.d) && is_finite(block.dmin);
+        finite = finite && is_finite(block.d * T::kLargestCode) && is_finite(block.dmin);
     }
     return finite;
 }

@@ -1,14 +1,52 @@
-// The K types and IQ3_S: 256 weights under f16 factors with integer scales. Rule kBlockScale:
+// The K types: 256 weights under f16 factors with integer scales. Rule kBlockScale:
+//   Q2_K:       dot_b = scale_lo * dot_lo + scale_hi * dot_hi, s_b = d; then the minimums:
+//               fma(float(min_lo * sum_lo + min_hi * sum_hi), dx_b * -dmin, acc[p]).
 //   Q4_K, Q5_K: dot_b = scale * dot, s_b = d; then the minimum: fma(float(min * sum_b), dx_b * -dmin, acc[p]).
-//   Q6_K:       dot_b = scale_lo * dot_lo + scale_hi * dot_hi, s_b = d.
-//   IQ3_S:      dot_b = (1 + 2 * code) * dot, s_b = d: the half-integer scale of this type is already doubled by its magnitudes.
+//   Q3_K, Q6_K: dot_b = scale_lo * dot_lo + scale_hi * dot_hi, s_b = d.
 #pragma once
 
 #include "bit_planes.h"
 #include "block32.h"
-#include "tables.h"
 
 namespace espalier {
+
+struct Q2_K : PlainType {
+    static constexpr int kBlockWeights = 256;
+    static constexpr int kBlockBytes = 84;
+    static constexpr bool kHasMin = true;
+
+    static ESP_FN int scale(const uint8_t* block, int i) { return nibble(block[i], 0); }  // of 16 weights
+    static ESP_FN int min(const uint8_t* block, int i) { return nibble(block[i], 1); }
+    static ESP_FN int code(const uint8_t* block, int b, int j) { return two_bit_plane(block + 16, b, j); }
+
+    static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
+        set_block_scale(read_f16(block + 80), scale(block, 2 * b), scale(block, 2 * b + 1), out);
+        out.min[0] = min(block, 2 * b);
+        out.min[1] = min(block, 2 * b + 1);
+        out.dmin = read_f16(block + 82);
+        for (int j = 0; j < 32; ++j) out.q[j] = int16_t(code(block, b, j));
+    }
+};
+
+struct Q3_K : PlainType {
+    static constexpr int kBlockWeights = 256;
+    static constexpr int kBlockBytes = 110;
+
+    // Sixteen six-bit scales: low nibbles of bytes 0..7 (scales 0..7), then their high nibbles (8..15); bits
+    // 2s, 2s + 1 of bytes 8..11 are the upper two of scales 4s..4s + 3.
+    static ESP_FN int scale(const uint8_t* block, int i) {
+        const uint8_t* fields = block + 96;
+        return (nibble(fields[i & 7], i >> 3) | (fields[8 + (i & 3)] >> (2 * (i >> 2)) & 3) << 4) - 32;
+    }
+    static ESP_FN int code(const uint8_t* block, int b, int j) {
+        return two_bit_plane(block + 32, b, j) | bit_plane(block, b, j) << 2;
+    }
+
+    static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
+        set_block_scale(read_f16(block + 108), scale(block, 2 * b), scale(block, 2 * b + 1), out);
+        for (int j = 0; j < 32; ++j) out.q[j] = int16_t(code(block, b, j) - 4);
+    }
+};
 
 // Scales and minimums of Q4_K and Q5_K: 12 bytes of six-bit fields. 32-blocks 0..3 use the low six bits of bytes
 // b (scale) and 4 + b (minimum); 4..7 take their low nibble from byte 4 + b and their upper two bits from the top
@@ -71,26 +109,6 @@ struct Q6_K : PlainType {
     static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
         set_block_scale(read_f16(block + 208), scale(block, 2 * b), scale(block, 2 * b + 1), out);
         for (int j = 0; j < 32; ++j) out.q[j] = int16_t(code(block, b, j) - 32);
-    }
-};
-
-struct IQ3_S : PlainType {
-    static constexpr int kBlockWeights = 256;
-    static constexpr int kBlockBytes = 110;
-
-    static ESP_FN int scale(const uint8_t* block, int b) { return 1 + 2 * nibble(block[106 + b / 2], b & 1); }
-
-    // 9-bit grid index of the four weights of group g = 0..63
-    static ESP_FN int index(const uint8_t* block, int g) { return block[2 + g] | bit(block[66 + g / 8], g & 7) << 8; }
-    static ESP_FN int magnitude(int index, int k) { return 2 * (kGridIQ3S[index] >> (4 * k) & 15) + 1; }
-    static ESP_FN int sign(const uint8_t* block, int b, int j) { return bit(block[74 + 4 * b + j / 8], j & 7); }
-
-    static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
-        set_block_scale(read_f16(block), scale(block, b), scale(block, b), out);
-        for (int j = 0; j < 32; ++j) {
-            const int value = magnitude(index(block, 8 * b + j / 4), j & 3);
-            out.q[j] = int16_t(sign(block, b, j) ? -value : value);
-        }
     }
 };
 

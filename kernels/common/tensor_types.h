@@ -2,20 +2,29 @@
 #pragma once
 
 #include "dense.h"
+#include "fp4_blocks.h"
+#include "iq1_blocks.h"
+#include "iq_blocks.h"
 #include "iqk_blocks.h"
 #include "k_blocks.h"
 #include "kt_blocks.h"
 #include "legacy_blocks.h"
+#include "ternary_blocks.h"
 
 #define ESP_DENSE_TYPES(X) X(F32) X(F16) X(BF16)
-#define ESP_LEGACY_TYPES(X) X(Q8_0) X(Q6_0)
-#define ESP_K_TYPES(X) X(Q4_K) X(Q5_K) X(Q6_K)
-#define ESP_IQ_TYPES(X) X(IQ3_S)
+#define ESP_LEGACY_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q6_0)
+#define ESP_K_TYPES(X) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
+#define ESP_IQ_TYPES(X) \
+    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ4_NL) X(IQ4_XS)
+#define ESP_TERNARY_TYPES(X) X(TQ1_0) X(TQ2_0)
+#define ESP_FP4_TYPES(X) X(MXFP4)
 #define ESP_IQK_TYPES(X)                                                                        \
     X(IQ2_K) X(IQ3_K) X(IQ4_K) X(IQ4_KS) X(IQ5_K) X(IQ6_K) X(IQ2_KS) X(IQ2_KL) X(IQ3_KS)          \
     X(IQ4_KSS) X(IQ5_KS) X(Q8_KV)
 #define ESP_KT_TYPES(X) X(IQ1_KT) X(IQ2_KT) X(IQ3_KT) X(IQ4_KT) X(IQ2_KT_V1) X(IQ3_KT_V1) X(IQ4_KT_V1)
-#define ESP_QUANT_TYPES(X) ESP_LEGACY_TYPES(X) ESP_K_TYPES(X) ESP_IQ_TYPES(X) ESP_IQK_TYPES(X) ESP_KT_TYPES(X)
+#define ESP_QUANT_TYPES(X)                                                                           \
+    ESP_LEGACY_TYPES(X) ESP_K_TYPES(X) ESP_IQ_TYPES(X) ESP_TERNARY_TYPES(X) ESP_FP4_TYPES(X)         \
+    ESP_IQK_TYPES(X) ESP_KT_TYPES(X)
 
 namespace espalier {
 

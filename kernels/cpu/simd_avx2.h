@@ -143,6 +143,10 @@ static inline I32 add_bytes(I32 a, I32 b) {
 static inline I32 sub_bytes(I32 a, I32 b) {
     return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
 }
+// All ones in the unsigned bytes of a that are not below b's.
+static inline I32 bytes_at_least(I32 a, I32 b) {
+    return {_mm256_cmpeq_epi8(_mm256_max_epu8(a.lo, b.lo), a.lo), _mm256_cmpeq_epi8(_mm256_max_epu8(a.hi, b.hi), a.hi)};
+}
 static inline I32 abs_bytes(I32 a) { return {_mm256_abs_epi8(a.lo), _mm256_abs_epi8(a.hi)}; }
 static inline __m256i negate_half_where(__m256i a, __m256i plane, __m256i bit) {
     const __m256i where = _mm256_cmpeq_epi8(_mm256_and_si256(plane, bit), bit);
@@ -167,6 +171,10 @@ static inline I32 shift_left_halves(I32 a, I32 b) {
     const __m256i low = _mm256_set1_epi16(0x00ff);
     return {_mm256_mullo_epi16(a.lo, _mm256_and_si256(_mm256_shuffle_epi8(power, b.lo), low)),
                     _mm256_mullo_epi16(a.hi, _mm256_and_si256(_mm256_shuffle_epi8(power, b.hi), low))};
+}
+// The low 16 bits of the product of each pair of halves.
+static inline I32 mul_halves(I32 a, I32 b) {
+    return {_mm256_mullo_epi16(a.lo, b.lo), _mm256_mullo_epi16(a.hi, b.hi)};
 }
 static inline I32 sub_halves(I32 a, I32 b) {
     return {_mm256_sub_epi16(a.lo, b.lo), _mm256_sub_epi16(a.hi, b.hi)};

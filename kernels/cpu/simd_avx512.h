@@ -97,6 +97,8 @@ static inline I32 shift_right_signed(I32 a) {
 // Per byte.
 static inline I32 add_bytes(I32 a, I32 b) { return {_mm512_add_epi8(a.v, b.v)}; }
 static inline I32 sub_bytes(I32 a, I32 b) { return {_mm512_sub_epi8(a.v, b.v)}; }
+// All ones in the unsigned bytes of a that are not below b's.
+static inline I32 bytes_at_least(I32 a, I32 b) { return {_mm512_movm_epi8(_mm512_cmpge_epu8_mask(a.v, b.v))}; }
 static inline I32 abs_bytes(I32 a) { return {_mm512_abs_epi8(a.v)}; }
 // -a in the bytes where bit S of plane is set.
 template <int S>
@@ -112,6 +114,8 @@ static inline I32 select_bytes_where(I32 plane, I32 yes, I32 no) {
 }
 // Per 16-bit half: a shifted left by the count in b (0..3).
 static inline I32 shift_left_halves(I32 a, I32 b) { return {_mm512_sllv_epi16(a.v, b.v)}; }
+// The low 16 bits of the product of each pair of halves.
+static inline I32 mul_halves(I32 a, I32 b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
 static inline I32 sub_halves(I32 a, I32 b) { return {_mm512_sub_epi16(a.v, b.v)}; }
 static inline I32 sign_of_halves(I32 a) { return {_mm512_srai_epi16(a.v, 15)}; }
 // The two signed halves of each lane, added.

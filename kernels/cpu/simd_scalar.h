@@ -208,6 +208,12 @@ static inline I32 sub_bytes(I32 a, I32 b) {
     for (int i = 0; i < 64; i++) x.v[i] = static_cast<uint8_t>(x.v[i] - y.v[i]);
     return reread<I32>(x);
 }
+// All ones in the unsigned bytes of a that are not below b's.
+static inline I32 bytes_at_least(I32 a, I32 b) {
+    Bytes x = reread<Bytes>(a), y = reread<Bytes>(b);
+    for (int i = 0; i < 64; i++) x.v[i] = x.v[i] >= y.v[i] ? 255 : 0;
+    return reread<I32>(x);
+}
 static inline I32 abs_bytes(I32 a) {
     Bytes x = reread<Bytes>(a);
     for (int i = 0; i < 64; i++) x.v[i] = static_cast<uint8_t>(x.v[i] & 128 ? -x.v[i] : x.v[i]);
@@ -233,6 +239,12 @@ static inline I32 select_bytes_where(I32 plane, I32 yes, I32 no) {
 static inline I32 shift_left_halves(I32 a, I32 b) {
     Halves x = reread<Halves>(a), y = reread<Halves>(b);
     for (int i = 0; i < 32; i++) x.v[i] = static_cast<int16_t>(static_cast<uint16_t>(x.v[i]) << y.v[i]);
+    return reread<I32>(x);
+}
+// The low 16 bits of the product of each pair of halves.
+static inline I32 mul_halves(I32 a, I32 b) {
+    Halves x = reread<Halves>(a), y = reread<Halves>(b);
+    for (int i = 0; i < 32; i++) x.v[i] = static_cast<int16_t>(x.v[i] * y.v[i]);
     return reread<I32>(x);
 }
 static inline I32 sub_halves(I32 a, I32 b) {

@@ -1,6 +1,7 @@
 """The numbers of the tensor formats, read from the header that every compiled backend includes.
 
-Written once, in kernels/common/tables.h; this parses its two forms, so the reference needs no native module.
+Written once, in kernels/common/tables.h and tables_grids.h; this parses their two forms, so the reference needs no
+native module.
 """
 
 import re
@@ -11,14 +12,15 @@ import numpy as np
 
 import kernels
 
-_HEADER = Path(kernels.__file__).parent / "common" / "tables.h"
+_COMMON = Path(kernels.__file__).parent / "common"
+_HEADERS = (_COMMON / "tables.h", _COMMON / "tables_grids.h")
 _NUMBER = re.compile(r"ESP_NUMBER \w+ (\w+) = ([^;]+);")
 _TABLE = re.compile(r"ESP_TABLE \w+ (\w+)\[\d+\] = \{([^}]+)\};")
 
 
 @cache
 def _text() -> str:
-    return _HEADER.read_text()
+    return "".join(header.read_text() for header in _HEADERS)
 
 
 @cache

@@ -98,7 +98,7 @@ MALFORMED = {
     "dimension 2^63": (tensors(tensor_entry("w", (2**63, 2), 0, 0)), "each dimension is"),
     "product wraps": (tensors(tensor_entry("w", (2**40, 2**40, 2**40), 0, 0)), "its data is bytes"),
     "type 5": (tensors(tensor_entry("w", (4,), 5, 0)), "GGUF type 5; this build reads F32"),
-    "type Q2_K": (tensors(tensor_entry("w", (256,), 10, 0)), r"GGUF type 10 \(Q2_K\)"),
+    "type Q8_1": (tensors(tensor_entry("w", (256,), 9, 0)), r"GGUF type 9 \(Q8_1\)"),
     "type Q4_K_R4": (tensors(tensor_entry("w", (256,), 212, 0)), r"212 \(Q4_K_R4, rows interleaved\)"),
     "ragged unit": (tensors(tensor_entry("w", (256, 6), 339, 0)), "IQ4_K_R4 interleaves 4 rows, and 6 is no"),
     "ragged row": (tensors(tensor_entry("w", (100,), 153, 0)), "a multiple of 256 weights, not 100"),

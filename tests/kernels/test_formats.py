@@ -25,7 +25,7 @@ DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "format_digests.json"
 FIRST_PEER_ID = 133  # the peer's own types, which the gguf package does not know, begin here
 GOLDEN = [t.name for t in TYPES.values() if t.ggml_id >= FIRST_PEER_ID and t.name != "IQ6_K"]
 INTERLEAVED = [t for t in FILE_TYPES.values() if t.plain is not None]
-MAINLINE = ["F16", "BF16", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ3_S"]
+MAINLINE = [name for name in TYPES if name in GGMLQuantizationType.__members__ and name != "F32"]
 N_OUT, N_IN = 5, 768
 
 
@@ -101,10 +101,15 @@ def test_iq6_k_golden_arrays_hold_the_cubic_behind_its_table(
 
 @pytest.mark.parametrize("type_name", MAINLINE)
 def test_mainline_types_decode_as_the_gguf_package_does(cpu_ops: CpuOps, type_name: str) -> None:
-    data = random_weight(type_name, 16, 1024, np.random.default_rng(11))
-    expected = package_dequantize(data.reshape(16, -1), GGMLQuantizationType[type_name]).reshape(16, 1024)
-    assert_same_bits(dequantize(type_name, data, 16, 1024), expected)
-    assert_same_bits(compiled(cpu_ops, type_name, data, 16, 1024, EMBED), expected)
+    """From scales as they occur, and from any bytes at all; out of file bytes and out of tiles."""
+    rng = np.random.default_rng(11)
+    likely = random_weight(type_name, 16, 1024, rng)
+    for data in (likely, np.frombuffer(rng.bytes(likely.nbytes), np.uint8)):
+        with np.errstate(all="ignore"):
+            expected = package_dequantize(data.reshape(16, -1), GGMLQuantizationType[type_name])
+            assert_same_bits(dequantize(type_name, data, 16, 1024), expected)
+        for uses in (EMBED, LINEAR) if type_name not in DENSE else (EMBED,):
+            assert_same_bits(compiled(cpu_ops, type_name, data, 16, 1024, uses), expected)
 
 
 def digest(values: np.ndarray) -> str:

@@ -7,7 +7,6 @@ namespace espalier::ESPALIER_TIER {
 
 static constexpr CentredTable kCentred2 = centred<8>(kTable2);
 static constexpr CentredTable kCentred3 = centred<16>(kTable3);
-static constexpr CentredTable kCentred4 = centred<16>(kTable4);
 
 static constexpr CentredTable kCentred5[2] = {centred<16>(kTable5), centred<16>(kTable5 + 16)};
 static constexpr CentredTable kCentred6[4] = {centred<16>(kTable6), centred<16>(kTable6 + 16),

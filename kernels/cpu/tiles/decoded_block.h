@@ -41,6 +41,12 @@ struct ScaledMinEntry : ScaledEntry {
 struct SixteenWideEntry : ScaledEntry {
     static constexpr int kHalves = 2;
 };
+struct SixteenWideMinEntry : SixteenWideEntry {
+    static constexpr bool kMin = true, kCentred = false;
+};
+struct PlainMinEntry : PlainEntry {
+    static constexpr bool kMin = true, kCentred = false;
+};
 
 template <class T>
 struct EntryOf {
@@ -61,6 +67,17 @@ ESP_ENTRY(IQ5_K, SixteenWideEntry)
 ESP_ENTRY(IQ6_K, SixteenWideEntry)
 ESP_ENTRY(Q6_K, SixteenWideEntry)
 ESP_ENTRY(IQ3_S, ScaledEntry)
+ESP_ENTRY(IQ3_XXS, ScaledEntry)
+ESP_ENTRY(IQ2_XXS, ScaledEntry)
+ESP_ENTRY(IQ2_XS, SixteenWideEntry)
+ESP_ENTRY(IQ2_S, SixteenWideEntry)
+ESP_ENTRY(IQ1_S, ScaledEntry)
+ESP_ENTRY(IQ1_M, SixteenWideEntry)
+ESP_ENTRY(IQ4_XS, ScaledEntry)
+ESP_ENTRY(Q4_1, PlainMinEntry)
+ESP_ENTRY(Q5_1, PlainMinEntry)
+ESP_ENTRY(Q2_K, SixteenWideMinEntry)
+ESP_ENTRY(Q3_K, SixteenWideEntry)
 ESP_ENTRY(Q4_K, ScaledMinEntry)
 ESP_ENTRY(Q5_K, ScaledMinEntry)
 #undef ESP_ENTRY
@@ -86,15 +103,20 @@ static inline void scale_pair(const uint8_t* scales, int i, DecodedBlock& out) {
     out.scale[1] = widen_s8(scales + 32 * i + 16);
 }
 
+// Bit kFrom of every lane moved to bit kTo, and the others with it.
+template <int kFrom, int kTo>
+static inline I32 move_bits(I32 x) {
+    if constexpr (kFrom > kTo) return shift_right<kFrom - kTo>(x);
+    if constexpr (kFrom < kTo) return shift_left<kTo - kFrom>(x);
+    return x;
+}
+
 // Bits of a code plane for panel vector V = 0..7, moved to bit kTo of every byte.
 template <int kBits, int V, int kTo>
 static inline I32 plane_bits(const uint8_t* plane) {
-    constexpr int kPerVector = 8 / kBits, kFrom = kBits * (V % kPerVector);
+    constexpr int kPerVector = 8 / kBits;
     const I32 x = load_bytes(plane + V / kPerVector * 64);
-    const I32 mask = splat_bytes(((1 << kBits) - 1) << kTo);
-    if constexpr (kFrom > kTo) return bit_and(shift_right<kFrom - kTo>(x), mask);
-    if constexpr (kFrom < kTo) return bit_and(shift_left<kTo - kFrom>(x), mask);
-    return bit_and(x, mask);
+    return bit_and(move_bits<kBits * (V % kPerVector), kTo>(x), splat_bytes(((1 << kBits) - 1) << kTo));
 }
 
 template <int V>
@@ -119,6 +141,8 @@ constexpr CentredTable centred(const int8_t* table) {
     return t;
 }
 
+static constexpr CentredTable kCentred4 = centred<16>(kTable4);
+
 // f(V) for V = 0..7 as compile-time constants.
 template <int V>
 struct Index {
@@ -128,6 +152,11 @@ template <class F>
 static inline __attribute__((always_inline)) void for_each_vector(F f) {
     f(Index<0>{}), f(Index<1>{}), f(Index<2>{}), f(Index<3>{});
     f(Index<4>{}), f(Index<5>{}), f(Index<6>{}), f(Index<7>{});
+}
+// f(G) for the four groups of eight columns.
+template <class F>
+static inline __attribute__((always_inline)) void for_each_group(F f) {
+    f(Index<0>{}), f(Index<1>{}), f(Index<2>{}), f(Index<3>{});
 }
 
 }  // namespace espalier::ESPALIER_TIER

@@ -28,6 +28,12 @@ inline void put_code(uint8_t* plane, int b, int row, int j, int code) {
 
 inline void copy_lane_u16(uint8_t* lanes, int row, const uint8_t* field) { std::memcpy(lanes + 2 * row, field, 2); }
 
+// A unit's part of the tail: the f16 fields that a block begins with. Types with others overload this.
+template <class T>
+inline void pack_tail(T, const uint8_t* block, int row, uint8_t* tail) {
+    for (int k = 0; k < Tile<T>::kTailBytes / 32; ++k) copy_lane_u16(tail + 32 * k, row, block + 2 * k);
+}
+
 template <class T, int kBits>
 inline void pack_codes(uint8_t* plane, int shift, const uint8_t* block, int row) {
     constexpr int kMask = (1 << kBits) - 1;

@@ -13,11 +13,13 @@
 // No type takes more than its file bytes + 10 %.
 #pragma once
 
+#include "cpu/tiles/layout_fp4.h"
 #include "cpu/tiles/layout_iq.h"
 #include "cpu/tiles/layout_iqk.h"
 #include "cpu/tiles/layout_k.h"
 #include "cpu/tiles/layout_kt.h"
 #include "cpu/tiles/layout_legacy.h"
+#include "cpu/tiles/layout_ternary.h"
 
 namespace espalier {
 

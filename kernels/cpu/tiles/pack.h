@@ -2,11 +2,13 @@
 // pack_*.h, told in terms of the accessors of kernels/common. Nothing is decoded but scales that fit a byte.
 #pragma once
 
+#include "cpu/tiles/pack_fp4.h"
 #include "cpu/tiles/pack_iq.h"
 #include "cpu/tiles/pack_iqk.h"
 #include "cpu/tiles/pack_k.h"
 #include "cpu/tiles/pack_kt.h"
 #include "cpu/tiles/pack_legacy.h"
+#include "cpu/tiles/pack_ternary.h"
 
 namespace espalier {
 
@@ -21,7 +23,7 @@ inline void pack_row(const uint8_t* file_row, int64_t n_in, int row, uint8_t* ti
     for (int64_t u = 0; u < n_units; ++u) {
         const uint8_t* block = file_row + T::kHeaderBytes + u * T::kBlockBytes;
         pack_unit(T{}, block, row, tile + row_factor_bytes<T>() + u * Tile<T>::kUnitBytes);
-        if constexpr (Tile<T>::kTailBytes != 0) copy_lane_u16(tile + tail_offset<T>(n_blocks) + 32 * u, row, block);
+        pack_tail(T{}, block, row, tile + tail_offset<T>(n_blocks) + Tile<T>::kTailBytes * u);
     }
 }
 

@@ -4,12 +4,15 @@ Written from the layout descriptions (docs/kt_format.md, kernels/common), one fu
 family, independent of the compiled headers but for the tables; the two are compared bit for bit.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from kernels.quant_tensor import TYPES
 from kernels.reference.fma import fma32
-from kernels.reference.formats import iq, iqk, k, kt, legacy
+from kernels.reference.formats import fp4, iq, iqk, k, kt, legacy, ternary
 from kernels.reference.formats.blocks import Blocks, Decoder
+from kernels.reference.tables import table
 
 DENSE = ("F32", "F16", "BF16")
 
@@ -17,6 +20,8 @@ _DECODERS: dict[str, Decoder] = {
     **legacy.DECODERS,
     **k.DECODERS,
     **iq.DECODERS,
+    **ternary.DECODERS,
+    **fp4.DECODERS,
     **iqk.DECODERS,
     **kt.DECODERS,
 }
@@ -55,6 +60,11 @@ def finite_rows(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.n
     if type_name in DENSE:
         return np.isfinite(_dense(type_name, data)).reshape(n_out, n_in).all(axis=1)
     w = decode(type_name, data, n_out, n_in)
+    if (
+        type_name == "MXFP4" and w.d is not None
+    ):  # an exponent is always finite; with its largest code it may not be
+        with np.errstate(over="ignore"):
+            w = replace(w, d=w.d * np.float32(table("kTableFP4").max()))
     floats = (f.reshape(n_out, -1) for f in (w.d, w.dmin, w.row_d, w.mean) if f is not None)
     return np.isfinite(np.hstack(list(floats))).all(axis=1)
 

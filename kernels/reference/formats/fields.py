@@ -57,6 +57,16 @@ def nibbles_by(values: np.ndarray, width: int) -> np.ndarray:
     return (parts >> (4 * np.arange(2))[:, None] & 15).reshape(*values.shape[:2], -1)
 
 
+def low_nibbles(values: np.ndarray) -> np.ndarray:
+    """16 bytes -> 32 codes: low nibbles, then high nibbles."""
+    return np.concatenate([values & 15, values >> 4], axis=2)
+
+
+def ones(blocks: np.ndarray) -> np.ndarray:
+    """The scales of a type without integer scales: [n_out, n_blocks, 2], for blocks of 32 weights."""
+    return np.ones((*blocks.shape[:2], 2), np.int32)
+
+
 def in_blocks(values: np.ndarray) -> np.ndarray:
     """[n_out, n_super, 256] -> [n_out, n_blocks, 32]"""
     return values.reshape(values.shape[0], -1, 32)

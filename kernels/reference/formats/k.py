@@ -8,6 +8,7 @@ from kernels.reference.formats.fields import (
     both,
     f16,
     in_blocks,
+    nibbles,
     nibbles_by,
     pairs,
     per_block,
@@ -36,6 +37,25 @@ def _with_min(blocks: np.ndarray, codes: np.ndarray) -> Blocks:
     )
 
 
+def _q2_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
+    fields = nibbles(u8(blocks, 0, 16))  # [n_out, n_super, 16, 2]  scale, minimum
+    return Blocks(
+        in_blocks(two_bit_plane(u8(blocks, 16, 64))),
+        pairs(fields[..., 0]),
+        d=per_block(f16(blocks, 80)),
+        min=pairs(fields[..., 1]),
+        dmin=per_block(f16(blocks, 82)),
+    )
+
+
+def _q3_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
+    low, high = u8(blocks, 96, 8), u8(blocks, 104, 4)
+    upper = [high >> shift & 3 for shift in (0, 2, 4, 6)]
+    scales = np.concatenate([low & 15, low >> 4], axis=2) | np.concatenate(upper, axis=2) << 4
+    codes = two_bit_plane(u8(blocks, 32, 64)) | bit_plane(u8(blocks, 0, 32)) << 2
+    return Blocks(in_blocks(codes - 4), pairs(scales - 32), d=per_block(f16(blocks, 108)))
+
+
 def _q4_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
     return _with_min(blocks, nibbles_by(u8(blocks, 16, 128), 32))
 
@@ -52,6 +72,8 @@ def _q6_k(blocks: np.ndarray, header: np.ndarray) -> Blocks:
 
 
 DECODERS: dict[str, Decoder] = {
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
