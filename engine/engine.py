@@ -40,7 +40,7 @@ class Engine:
         self.ctx_size: int = model.n_ctx_max if config.ctx_size is None else config.ctx_size
         _check_config(config, self.ctx_size, model.n_ctx_max)
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
-        shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim)
+        shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
         self._runner = Runner(loaded.model, loaded.ops, self.kv)
         self._scheduler = Scheduler(

@@ -10,11 +10,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ResourceError
+from engine.errors import EspalierError, ResourceError
 from engine.types import EngineConfig
+from kernels.kv_type import head_bytes
 from kernels.ops import LayerCache, Ops
 
-BYTES_PER_VALUE = 2  # f16
 DEFAULT_SHARE = 4  # the default pool takes at most one part in this many of the free memory
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -26,10 +26,11 @@ class KVShape:
     n_layer: int
     n_head_kv: int
     head_dim: int
+    kv_type: str = "f16"
 
     def block_bytes(self, block_size: int) -> int:
         """Bytes of one block of block_size tokens over all layers."""
-        return 2 * self.n_layer * block_size * self.n_head_kv * self.head_dim * BYTES_PER_VALUE
+        return 2 * self.n_layer * block_size * self.n_head_kv * head_bytes(self.kv_type, self.head_dim)
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,19 @@ class KVCache:
 
 
 def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int) -> KVCache:
-    """A zeroed cache. Raises ResourceError where the memory cannot hold one request of ctx_size tokens."""
+    """A zeroed cache. Raises EspalierError for a type that the backend does not have, ResourceError where the memory
+    cannot hold one request of ctx_size tokens."""
+    if shape.kv_type not in ops.kv_types:
+        raise EspalierError(
+            f"--kv-type is {shape.kv_type!r}; the {ops.name} backend caches {' or '.join(ops.kv_types)}"
+        )
     block_size = config.kv_block_size
     block_bytes = shape.block_bytes(block_size)
     n_blocks = plan_n_blocks(config, ctx_size, block_bytes, available_memory())
     try:
-        layers = ops.new_kv_cache(shape.n_layer, n_blocks, block_size, shape.n_head_kv, shape.head_dim)
+        layers = ops.new_kv_cache(
+            shape.n_layer, n_blocks, block_size, shape.n_head_kv, shape.head_dim, shape.kv_type
+        )
     except MemoryError as error:
         size = format_bytes(n_blocks * block_bytes)
         raise ResourceError(f"no memory for a KV cache of {size}: lower --kv-memory or --ctx-size") from error

@@ -15,6 +15,7 @@ class EngineConfig:
     max_batch: int = 64  # sequences in one forward pass
     kv_memory_bytes: int | None = None  # None: worked out from the model and the machine
     kv_block_size: int = 32  # tokens
+    kv_type: str = "f16"  # of cached keys and values, one of kernels/kv_type.py's
     step_tokens: int = 512  # tokens in one forward pass, decode and prefill together; at least max_batch
     max_queue: int = 1024  # requests waiting beyond the running ones
 

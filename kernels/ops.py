@@ -34,6 +34,7 @@ class Ops(Protocol):
     """One backend."""
 
     name: str
+    kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_kv_cache takes
 
     # Loading: once per model.
 
@@ -58,9 +59,16 @@ class Ops(Protocol):
         """A float32 vector (norm weight, bias, rope frequencies) on the backend's device."""
 
     def new_kv_cache(
-        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+        self,
+        n_layer: int,
+        n_blocks: int,
+        block_size: int,
+        n_head_kv: int,
+        head_dim: int,
+        kv_type: str = "f16",
     ) -> list[LayerCache]:
-        """f16 key and value blocks for every layer. Zeroed."""
+        """Key and value blocks for every layer. Zeroed. kv_type: one of `kv_types`; in q8_0 `store_kv` rounds to
+        int8 and `attention` computes with what was stored, exactly (kernels/common/kv_q8.h)."""
 
     def index_array(self, values: np.ndarray) -> Array:
         """An int32 array on the backend's device (token ids, positions, slots, tables)."""

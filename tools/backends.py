@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import EspalierError
 from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
+from kernels.kv_type import KV_TYPES
 
 
 def open_backend(device: str, threads: int | None) -> Any:
@@ -32,6 +33,13 @@ def checked_trellis(text: str) -> Any:
     """One of the choices of --kt-trellis. Raises EspalierError."""
     if text not in TRELLIS_CHOICES:
         raise EspalierError(f"--kt-trellis is {text!r}; it is one of {', '.join(TRELLIS_CHOICES)}")
+    return text
+
+
+def checked_kv_type(text: str) -> str:
+    """One of the choices of --kv-type. Raises EspalierError."""
+    if text not in KV_TYPES:
+        raise EspalierError(f"--kv-type is {text!r}; it is one of {', '.join(KV_TYPES)}")
     return text
 
 

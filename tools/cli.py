@@ -24,6 +24,7 @@ app = typer.Typer(
 Device = Annotated[str, typer.Option(help="auto, cpu or reference (slow, NumPy). cuda comes later.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: every CPU of this process.")]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
+KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
 
 
@@ -45,7 +46,7 @@ def serve(
     device: Annotated[str | None, _setting("device")] = None,
     ctx_size: Annotated[int | None, _setting("ctx_size")] = None,
     max_batch: Annotated[int | None, _setting("max_batch")] = None,
-    kv_type: Annotated[str, typer.Option(help="Type of cached keys and values: f16.")] = "f16",
+    kv_type: Annotated[str | None, _setting("kv_type")] = None,
     kv_memory: Annotated[str | None, _setting("kv_memory")] = None,
     threads: Annotated[int | None, _setting("threads")] = None,
     api_key: Annotated[str | None, _setting("api_keys")] = None,
@@ -59,14 +60,12 @@ def serve(
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
     from tools.serve import serve_model
 
-    if kv_type != "f16":
-        raise later_message(f"--kv-type {kv_type}", "f16 is what this build caches")
     if activations != 1:
         raise later_message(f"--activations {activations}", "1 is what this build computes with")
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
+        "kv_type": kv_type, "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 
@@ -114,6 +113,7 @@ def perplexity(
     model: ModelPath,
     text: Annotated[Path, typer.Argument(help="A UTF-8 text file.", show_default=False)],
     ctx_size: Annotated[int, typer.Option(help="Tokens in a window.")] = 512,
+    kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
     kt_trellis: Trellis = "auto",
@@ -122,7 +122,7 @@ def perplexity(
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, device, threads, kt_trellis, json)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, json)
 
 
 @app.command()
@@ -151,11 +151,12 @@ def bench(
 def inspect(
     model: ModelPath,
     ctx_size: Annotated[int | None, typer.Option(help="Context for the memory estimate.")] = None,
+    kv_type: KVType = "f16",
 ) -> None:
     """What a GGUF file holds: hyperparameters, tensors, types, vocabulary, template, memory needed."""
     from tools.inspect import run
 
-    run(model, ctx_size)
+    run(model, ctx_size, kv_type)
 
 
 def main() -> None:

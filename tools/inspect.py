@@ -21,19 +21,25 @@ from engine.loading.model_config import ModelConfig
 from engine.text.chat_template import KEY as TEMPLATE_KEY
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from engine.text.vocabulary import PREFIX, TokenKind
+from tools.backends import checked_kv_type
 
 SHOWN = 60  # characters of a value; a template is shown whole
 FIRST = 3  # values of a list
 
 
-def run(model: Path, ctx_size: int | None) -> None:
+def run(model: Path, ctx_size: int | None, kv_type: str) -> None:
     """Raises ModelFileError for what is no GGUF file; one that this build cannot run is shown all the same."""
+    checked_kv_type(kv_type)
     out = Console(highlight=False)
     with GGUFFile.open(model) as gguf:
         out.print(_metadata_table(gguf))
         out.print(_tensor_table(gguf))
         out.print(_type_table(gguf))
-        for line in (*_vocabulary_lines(gguf), *_template_lines(gguf), *_model_lines(gguf, ctx_size)):
+        for line in (
+            *_vocabulary_lines(gguf),
+            *_template_lines(gguf),
+            *_model_lines(gguf, ctx_size, kv_type),
+        ):
             out.print(Text(line))
 
 
@@ -110,7 +116,7 @@ def _template_lines(gguf: GGUFFile) -> list[str]:
     return [f"chat template, {len(str(source))} characters:", *(f"  {_printable(line)}" for line in lines)]
 
 
-def _model_lines(gguf: GGUFFile, ctx_size: int | None) -> list[str]:
+def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str]:
     try:
         config = ModelConfig.from_metadata(gguf)
     except ModelFileError as error:
@@ -120,7 +126,7 @@ def _model_lines(gguf: GGUFFile, ctx_size: int | None) -> list[str]:
         raise EspalierError(
             f"--ctx-size {n_ctx}: 1 to {config.n_ctx_max} tokens, what the model was trained for"
         )
-    kv_bytes = n_ctx * KVShape(config.n_layer, config.n_head_kv, config.head_dim).block_bytes(1)
+    kv_bytes = n_ctx * KVShape(config.n_layer, config.n_head_kv, config.head_dim, kv_type).block_bytes(1)
     weights = sum(tensor.nbytes for tensor in gguf.tensors.values())
     rope = config.rope
     scaling = "" if rope.scaling == "none" else f", {rope.scaling} scaling by {rope.factor:g}"
@@ -131,7 +137,7 @@ def _model_lines(gguf: GGUFFile, ctx_size: int | None) -> list[str]:
         f"files: {len(gguf.files)}, {_size(gguf.size)}",
         f"memory for one request of {n_ctx} tokens: {_size(weights + kv_bytes)}",
         f"  weights: {_size(weights)}, at most a tenth more once packed",
-        f"  keys and values, f16: {_size(kv_bytes)} for each request of that length",
+        f"  keys and values, {kv_type}: {_size(kv_bytes)} for each request of that length",
     ]
 
 

@@ -14,12 +14,12 @@ BLOCK_SIZE = 32
 class SequenceRuns:
     """n_seqs sequences of up to n_tokens each, with a cache of their own; `run` continues them all at once."""
 
-    def __init__(self, loaded: LoadedModel, n_seqs: int, n_tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, n_seqs: int, n_tokens: int, kv_type: str = "f16") -> None:
         config = loaded.config
         self._loaded = loaded
         self._blocks = -(-n_tokens // BLOCK_SIZE)
         self._cache: list[Any] = loaded.ops.new_kv_cache(
-            config.n_layer, n_seqs * self._blocks, BLOCK_SIZE, config.n_head_kv, config.head_dim
+            config.n_layer, n_seqs * self._blocks, BLOCK_SIZE, config.n_head_kv, config.head_dim, kv_type
         )
 
     def run(self, token_ids: Sequence[Sequence[int]], n_cached: int, want_rows: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import EspalierError, LoadedModel, load_model
-from tools.backends import checked_trellis, open_backend
+from tools.backends import checked_kv_type, checked_trellis, open_backend
 from tools.model_runs import SequenceRuns
 from tools.progress import progress_bar
 
@@ -33,8 +33,16 @@ class Perplexity(NamedTuple):
 
 
 def run(
-    model: Path, text: Path, ctx_size: int, device: str, threads: int | None, kt_trellis: str, json: bool
+    model: Path,
+    text: Path,
+    ctx_size: int,
+    kv_type: str,
+    device: str,
+    threads: int | None,
+    kt_trellis: str,
+    json: bool,
 ) -> None:
+    checked_kv_type(kv_type)
     try:
         words = text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -43,17 +51,19 @@ def run(
     with progress_bar(f"loading {model.name}") as report:
         loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
     with progress_bar("perplexity") as report:
-        result = measure(loaded, words, ctx_size, report)
+        result = measure(loaded, words, ctx_size, report, kv_type)
     print(f"PPL = {result.ppl:.4f} +/- {result.stderr:.5f} over {result.chunks} chunks")
     if json:
         print(jsonlib.dumps(result._asdict()))
 
 
-def measure(loaded: LoadedModel, text: str, ctx_size: int, report: Report = _silent) -> Perplexity:
+def measure(
+    loaded: LoadedModel, text: str, ctx_size: int, report: Report = _silent, kv_type: str = "f16"
+) -> Perplexity:
     """Raises EspalierError for a window the model was not trained for or a text shorter than one."""
     windows = cut(loaded, text, ctx_size)
     at_once = max(TOKENS_AT_ONCE // ctx_size, 1)
-    runs = SequenceRuns(loaded, min(at_once, len(windows)), ctx_size)
+    runs = SequenceRuns(loaded, min(at_once, len(windows)), ctx_size, kv_type)
     losses = []
     for first in range(0, len(windows), at_once):
         batch = windows[first : first + at_once]

@@ -9,7 +9,7 @@ from rich.console import Console
 from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
 from server.main import bind, serve
 from server.settings import Settings, parse_size, resolve
-from tools.backends import backend_line, checked_trellis, open_backend
+from tools.backends import backend_line, checked_kv_type, checked_trellis, open_backend
 from tools.demo import DEMO_MODEL
 from tools.progress import progress_bar
 
@@ -31,6 +31,7 @@ def serve_model(
 
 def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
     path = settings.model or DEMO_MODEL
+    checked_kv_type(settings.kv_type)
     ops = open_backend(settings.device, settings.threads)
     with progress_bar(f"loading {path.name}") as report:
         loaded = load_model(path, ops, checked_trellis(settings.kt_trellis), progress=report)
@@ -39,6 +40,7 @@ def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
         max_batch=settings.max_batch,
         kv_memory_bytes=settings.kv_memory,
         max_queue=settings.max_queue,
+        kv_type=settings.kv_type,
     )
     return Engine(loaded, config), loaded
 
@@ -53,7 +55,9 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     )
     out.print(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
     kv_tokens = engine.kv.n_blocks * engine.kv.block_size
-    out.print(f"context {engine.ctx_size} tokens a request; the KV cache holds {kv_tokens} tokens")
+    out.print(
+        f"context {engine.ctx_size} tokens a request; the {settings.kv_type} KV cache holds {kv_tokens}"
+    )
     for note in loaded.notes:
         out.print(f"note: {note}")
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""

@@ -1,4 +1,4 @@
-// Causal attention over a paged f16 KV cache, for the queries of a few tokens and one KV head at a time.
+// Causal attention over a paged KV cache, for the queries of a few tokens and one KV head at a time.
 //
 // Scores put 16 keys in the lanes, outputs put 16 head dimensions there, so nothing is summed across lanes but the
 // softmax denominators. For each split of kKvSplit positions a query gets m = max score, l = sum of exp(score - m)
@@ -6,6 +6,7 @@
 // ascending. A key that a query may not see has the score -inf, and its value is never read for that query.
 #pragma once
 
+#include "cpu/cached_values.h"
 #include "cpu/vector_kernels.h"
 #include "cpu/vector_math.h"
 
@@ -23,20 +24,22 @@ struct QueryTile {
     float* partial; // [n_rows, head_dim_padded]  o of this split
     float* output;  // [n_rows, head_dim_padded]  merged o
     float *m, *l, *merged_m, *merged_l;  // [n_rows]
+    CachedHead values[kKvSplit];         // of this split's positions
 
     int64_t visible(int64_t row) const { return first_position + row / group + 1; }
 };
 
-static QueryTile lay_out(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch) {
-    const int64_t n_rows = item.n_tokens * shape.group, padded = cache.head_dim_padded;
-    QueryTile t{n_rows, shape.group, cache.head_dim, padded, item.first_position, scratch, nullptr, nullptr, nullptr,
-                nullptr, nullptr, nullptr, nullptr};
+static void lay_out(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch,
+                    QueryTile& t) {
+    const int64_t n_rows = item.n_tokens * shape.group, padded = cache.head_dim_padded();
+    t.n_rows = n_rows, t.group = shape.group, t.head_dim = cache.head_dim, t.head_dim_padded = padded;
+    t.first_position = item.first_position;
+    t.q = scratch;
     t.scores = t.q + n_rows * padded;
     t.partial = t.scores + n_rows * kKvSplit;
     t.output = t.partial + n_rows * padded;
     t.m = t.output + n_rows * padded;
     t.l = t.m + n_rows, t.merged_m = t.l + n_rows, t.merged_l = t.merged_m + n_rows;
-    return t;
 }
 
 static inline const float* query_of(const float* q, const AttentionShape& shape, const AttentionItem& item,
@@ -52,15 +55,19 @@ static void load_queries(const float* q, const AttentionShape& shape, const Atte
     }
 }
 
-// Scores of kRows queries with the 16 keys at `keys` ([head_dim] rows of block_size).
-template <int kRows>
-static inline void score_keys(const float* q, int64_t q_stride, const uint16_t* keys, int64_t head_dim,
+// Scores of kRows queries with 16 keys.
+template <class C, int kRows>
+static inline void score_keys(const float* q, int64_t q_stride, const CachedHead& keys, int64_t head_dim,
                               int64_t block_size, F32* acc) {
     for (int r = 0; r < kRows; ++r) acc[r] = splat(0.0f);
-    for (int64_t d = 0; d < head_dim; ++d) {
-        const F32 key = load_f16(keys + d * block_size);
+    for (int64_t first = 0; first < head_dim; first += kKvScaleDims) {
+        const auto scale = C::key_scale(keys, first, block_size);
+        const int64_t last = first + kKvScaleDims < head_dim ? first + kKvScaleDims : head_dim;
+        for (int64_t d = first; d < last; ++d) {
+            const F32 key = C::load(keys, d * block_size, scale);
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) acc[r] = fma(splat(q[r * q_stride + d]), key, acc[r]);
+            for (int r = 0; r < kRows; ++r) acc[r] = fma(splat(q[r * q_stride + d]), key, acc[r]);
+        }
     }
 }
 
@@ -69,11 +76,11 @@ static inline F32 lane_numbers() {
     return load(numbers);
 }
 
-template <int kRows>
-static inline void score_rows(const QueryTile& t, int64_t row, const uint16_t* keys, int64_t block_size,
+template <class C, int kRows>
+static inline void score_rows(const QueryTile& t, int64_t row, const CachedHead& keys, int64_t block_size,
                               int64_t position, int64_t column) {
     F32 acc[kRows];
-    score_keys<kRows>(t.q + row * t.head_dim_padded, t.head_dim_padded, keys, t.head_dim, block_size, acc);
+    score_keys<C, kRows>(t.q + row * t.head_dim_padded, t.head_dim_padded, keys, t.head_dim, block_size, acc);
     const F32 unseen = splat(-__builtin_inff());
     for (int r = 0; r < kRows; ++r) {
         const Mask seen = less(lane_numbers(), splat(float(t.visible(row + r) - position)));
@@ -82,16 +89,17 @@ static inline void score_rows(const QueryTile& t, int64_t row, const uint16_t* k
 }
 
 // Scores of all queries with positions [first, last), first a multiple of kKvSplit.
+template <class C>
 static void score_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
                         int64_t last) {
+    const int64_t block_size = cache.block_size;
     for (int64_t position = first; position < last; position += 16) {
-        const int64_t block = item.block_ids[position / cache.block_size];
-        const uint16_t* keys = cache.k + (block * cache.n_head_kv + item.head_kv) * cache.head_dim * cache.block_size +
-                               position % cache.block_size;
+        const CachedHead keys =
+            C::keys(cache, item.block_ids[position / block_size], item.head_kv, position % block_size);
         int64_t row = 0;
         for (; row + kScoreRows <= t.n_rows; row += kScoreRows)
-            score_rows<kScoreRows>(t, row, keys, cache.block_size, position, position - first);
-        for (; row < t.n_rows; ++row) score_rows<1>(t, row, keys, cache.block_size, position, position - first);
+            score_rows<C, kScoreRows>(t, row, keys, block_size, position, position - first);
+        for (; row < t.n_rows; ++row) score_rows<C, 1>(t, row, keys, block_size, position, position - first);
     }
 }
 
@@ -111,52 +119,57 @@ static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
     t.l[row] = reduce_add(sum);
 }
 
-static inline const uint16_t* value_row(const PagedCache& cache, const AttentionItem& item, int64_t position) {
-    const int64_t block = item.block_ids[position / cache.block_size], offset = position % cache.block_size;
-    return cache.v + ((block * cache.n_head_kv + item.head_kv) * cache.block_size + offset) * cache.head_dim_padded;
+// Where the values of a split's positions lie.
+template <class C>
+static void find_values(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
+    for (int64_t position = first; position < last;) {
+        const int64_t block = item.block_ids[position / cache.block_size];
+        for (int64_t offset = position % cache.block_size; offset < cache.block_size && position < last;
+             ++offset, ++position)
+            t.values[position - first] = C::values(cache, block, item.head_kv, offset);
+    }
 }
 
 // o of kRows queries, kVectors * 16 dimensions from `dim` on. The keys that all of them see share their conversion;
 // the few that only some see are added query by query: a weight of zero would let a NaN through.
-template <int kRows, int kVectors>
-static inline void weigh_values(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
-                                int64_t last, int64_t row, int64_t dim) {
+template <class C, int kRows, int kVectors>
+static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last, int64_t row, int64_t dim) {
     F32 acc[kRows][kVectors];
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) acc[r][v] = splat(0.0f);
-    const float* weights = t.scores + row * kKvSplit - first;
-    const int64_t shared = t.visible(row) < last ? t.visible(row) : last;  // the first row sees least
-    for (int64_t position = first; position < shared; ++position) {
-        const uint16_t* values = value_row(cache, item, position) + dim;
+    const float* weights = t.scores + row * kKvSplit;
+    const int64_t n = last - first;
+    const int64_t seen = t.visible(row) - first;  // by the first row, which sees least
+    const int64_t shared = seen < 0 ? 0 : seen < n ? seen : n;
+    for (int64_t i = 0; i < shared; ++i) {
         F32 value[kVectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) value[v] = load_f16(values + 16 * v);
+        for (int v = 0; v < kVectors; ++v) value[v] = C::load_values(t.values[i], dim + 16 * v);
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) {
-            const F32 weight = splat(weights[r * kKvSplit + position]);
+            const F32 weight = splat(weights[r * kKvSplit + i]);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
         }
     }
     for (int r = 1; r < kRows; ++r) {
-        const int64_t end = t.visible(row + r) < last ? t.visible(row + r) : last;
-        for (int64_t position = shared < first ? first : shared; position < end; ++position) {
-            const uint16_t* values = value_row(cache, item, position) + dim;
-            const F32 weight = splat(weights[r * kKvSplit + position]);
-            for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, load_f16(values + 16 * v), acc[r][v]);
+        const int64_t end = t.visible(row + r) - first < n ? t.visible(row + r) - first : n;
+        for (int64_t i = shared; i < end; ++i) {
+            const F32 weight = splat(weights[r * kKvSplit + i]);
+            for (int v = 0; v < kVectors; ++v)
+                acc[r][v] = fma(weight, C::load_values(t.values[i], dim + 16 * v), acc[r][v]);
         }
     }
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) store(t.partial + (row + r) * t.head_dim_padded + dim + 16 * v, acc[r][v]);
 }
 
-template <int kRows>
-static inline void weigh_rows(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
-                              int64_t last, int64_t row) {
+template <class C, int kRows>
+static inline void weigh_rows(const QueryTile& t, int64_t first, int64_t last, int64_t row) {
     int64_t dim = 0;
     for (; dim + kOutputDims <= t.head_dim_padded; dim += kOutputDims)
-        weigh_values<kRows, kOutputDims / 16>(t, cache, item, first, last, row, dim);
-    for (; dim < t.head_dim_padded; dim += 16) weigh_values<kRows, 1>(t, cache, item, first, last, row, dim);
+        weigh_values<C, kRows, kOutputDims / 16>(t, first, last, row, dim);
+    for (; dim < t.head_dim_padded; dim += 16) weigh_values<C, kRows, 1>(t, first, last, row, dim);
 }
 
 // The split's (m, l, o) of one query joins what came before.
@@ -177,25 +190,28 @@ static void merge_row(const QueryTile& t, int64_t row, bool first_split) {
         store(merged + d, fma(load(partial + d), new_share, mul(load(merged + d), old_share)));
 }
 
-static void attend_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
-                         int64_t last) {
-    score_split(t, cache, item, first, last);
+template <class C>
+static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
+    score_split<C>(t, cache, item, first, last);
     const int64_t columns = (last - first + 15) / 16 * 16;
     for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, columns);
+    find_values<C>(t, cache, item, first, last);
     int64_t row = 0;
-    for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<kOutputRows>(t, cache, item, first, last, row);
-    for (; row < t.n_rows; ++row) weigh_rows<1>(t, cache, item, first, last, row);
+    for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<C, kOutputRows>(t, first, last, row);
+    for (; row < t.n_rows; ++row) weigh_rows<C, 1>(t, first, last, row);
     for (row = 0; row < t.n_rows; ++row)
         if (t.visible(row) > first) merge_row(t, row, first == 0);
 }
 
-static void attention(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
-                      float* scratch, float* y) {
-    const QueryTile t = lay_out(cache, shape, item, scratch);
+template <class C>
+static void attend(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
+                   float* scratch, float* y) {
+    QueryTile t;
+    lay_out(cache, shape, item, scratch, t);
     load_queries(q, shape, item, t);
     const int64_t end = t.visible(t.n_rows - 1);
     for (int64_t first = 0; first < end; first += kKvSplit)
-        attend_split(t, cache, item, first, end < first + kKvSplit ? end : first + kKvSplit);
+        attend_split<C>(t, cache, item, first, end < first + kKvSplit ? end : first + kKvSplit);
     for (int64_t row = 0; row < t.n_rows; ++row) {
         float* out = y + (query_of(q, shape, item, row, t.head_dim) - q);
         const F32 l = splat(t.merged_l[row]);
@@ -206,24 +222,24 @@ static void attention(const float* q, const PagedCache& cache, const AttentionSh
     }
 }
 
-// Sixteen values at a time as f16; what lies beyond n in the last sixteen becomes zero.
-static inline void to_f16(const float* x, int64_t n, uint16_t* y) {
-    for (int64_t i = 0; i < n; i += 16) store_f16(y + i, load_first(x + i, int(n - i < 16 ? n - i : 16)));
+static void attention(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
+                      float* scratch, float* y) {
+    if (cache.type == KvType::kF16) attend<CachedF16>(q, cache, shape, item, scratch, y);
+    else attend<CachedQ8>(q, cache, shape, item, scratch, y);
+}
+
+template <class C>
+static void store_heads(const float* k, const float* v, const PagedCache& cache, int64_t slot) {
+    const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
+    for (int64_t head = 0; head < cache.n_head_kv; ++head, k += cache.head_dim, v += cache.head_dim) {
+        C::store_key(k, cache, C::keys(cache, block, head, offset));
+        C::store_value(v, cache, C::values(cache, block, head, offset));
+    }
 }
 
 static void store_kv(const float* k, const float* v, const PagedCache& cache, int64_t slot) {
-    const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
-    for (int64_t head = 0; head < cache.n_head_kv; ++head, k += cache.head_dim, v += cache.head_dim) {
-        const int64_t base = block * cache.n_head_kv + head;
-        uint16_t* keys = cache.k + base * cache.head_dim * cache.block_size + offset;
-        for (int64_t d = 0; d < cache.head_dim; d += 16) {
-            uint16_t part[16];
-            const int64_t n = cache.head_dim - d < 16 ? cache.head_dim - d : 16;
-            to_f16(k + d, n, part);
-            for (int64_t i = 0; i < n; ++i) keys[(d + i) * cache.block_size] = part[i];
-        }
-        to_f16(v, cache.head_dim, cache.v + (base * cache.block_size + offset) * cache.head_dim_padded);
-    }
+    if (cache.type == KvType::kF16) store_heads<CachedF16>(k, v, cache, slot);
+    else store_heads<CachedQ8>(k, v, cache, slot);
 }
 
 static const VectorKernels kVectorTable = {rms_norm, silu_mul, exp_of, store_kv, attention};

@@ -31,7 +31,7 @@ using FloatsOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using IdsOut = nb::ndarray<uint16_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Halves = nb::ndarray<uint16_t, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using CacheBytes = nb::ndarray<uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
 constexpr int64_t kChunkFloats = 1 << 14;  // an elementwise op's work below this is not worth waking a thread
 
@@ -60,6 +60,23 @@ void require_ids(const Ints& ids, int64_t count, const char* what) {
         if (id < 0 || id >= count)
             refuse(std::string(what) + " " + std::to_string(id) + " is outside 0 .. " + std::to_string(count - 1));
     }
+}
+
+KvType kv_type_of(const std::string& name) {
+    if (name == "f16") return KvType::kF16;
+    if (name == "q8_0") return KvType::kQ8_0;
+    refuse("no cache type named " + name);
+}
+
+// One layer's cache as Python hands it over: kernels/cpu/ops.py, PagedCache.
+PagedCache cache_of(const std::string& type, const CacheBytes& k, const CacheBytes& v, int64_t block_size, int64_t head_dim) {
+    const PagedCache cache{kv_type_of(type), k.data(), v.data(), dim(k, 0), dim(k, 1), head_dim, block_size};
+    require(block_size > 0 && block_size % 16 == 0 && head_dim > 0 && cache.n_head_kv > 0,
+            "a cache has heads, and blocks of a multiple of 16 positions");
+    require(v.shape(0) == k.shape(0) && v.shape(1) == k.shape(1) && dim(k, 2) == cache.key_bytes() &&
+                dim(v, 2) == cache.value_bytes(),
+            "the key and value caches do not belong together");
+    return cache;
 }
 
 TensorType type_of(const std::string& name) {
@@ -225,10 +242,11 @@ public:
         });
     }
 
-    void store_kv(const Floats& k, const Floats& v, const Halves& k_cache, const Halves& v_cache, const Ints& slots) {
+    void store_kv(const Floats& k, const Floats& v, const std::string& type, const CacheBytes& k_cache, const CacheBytes& v_cache,
+                  int64_t block_size, int64_t head_dim, const Ints& slots) {
         require(k.ndim() == 3, "store_kv: k is [n_tokens, n_head_kv, head_dim]");
         require_same_shape(k, v, "store_kv: k and v have one shape");
-        const PagedCache cache = cache_of(k_cache, v_cache);
+        const PagedCache cache = cache_of(type, k_cache, v_cache, block_size, head_dim);
         require(dim(k, 1) == cache.n_head_kv && dim(k, 2) == cache.head_dim && slots.size() == k.shape(0),
                 "store_kv: k, the cache and slots do not fit together");
         require_ids(slots, cache.n_blocks * cache.block_size, "slot");
@@ -240,9 +258,10 @@ public:
         });
     }
 
-    void attention(const Floats& q, const Halves& k_cache, const Halves& v_cache, const Ints& query_start,
-                   const Ints& context_lens, const Ints& block_table, float scale, const FloatsOut& out) {
-        const PagedCache cache = cache_of(k_cache, v_cache);
+    void attention(const Floats& q, const std::string& type, const CacheBytes& k_cache, const CacheBytes& v_cache,
+                   int64_t block_size, int64_t head_dim, const Ints& query_start, const Ints& context_lens,
+                   const Ints& block_table, float scale, const FloatsOut& out) {
+        const PagedCache cache = cache_of(type, k_cache, v_cache, block_size, head_dim);
         require(q.ndim() == 3 && dim(q, 2) == cache.head_dim && dim(q, 1) % cache.n_head_kv == 0,
                 "attention: q is [n_tokens, n_head, head_dim], n_head a multiple of the cache's");
         require_same_shape(q, out, "attention: out has the shape of q");
@@ -289,15 +308,6 @@ private:
         for (int64_t i = 2 * half; i < head_dim; ++i) y[i] = x[i];
     }
 
-    static PagedCache cache_of(const Halves& k, const Halves& v) {
-        const PagedCache cache{k.data(), v.data(), dim(k, 0), dim(k, 1), dim(k, 2), dim(v, 3), dim(k, 3)};
-        require(v.shape(0) == k.shape(0) && v.shape(1) == k.shape(1) && v.shape(2) == k.shape(3) &&
-                    cache.head_dim_padded == (cache.head_dim + 15) / 16 * 16 && cache.block_size % 16 == 0 &&
-                    cache.n_head_kv > 0 && cache.block_size > 0,
-                "the key and value caches do not belong together");
-        return cache;
-    }
-
     static void check_pass(const AttentionPass& pass, const PagedCache& cache, int64_t n_tokens) {
         require(pass.query_start[0] == 0 && pass.query_start[pass.n_seqs] == n_tokens, "attention: query_start does not span q");
         for (int64_t seq = 0; seq < pass.n_seqs; ++seq) {
@@ -330,6 +340,10 @@ NB_MODULE(_native, module) {
             if (tier.available) names.append(tier.isa);
         return names;
     }, "The ISA tiers that this machine runs, worst to best.");
+    module.def("kv_bytes", [](const std::string& kv_type, int64_t block_size, int64_t head_dim) {
+        const PagedCache cache{kv_type_of(kv_type), nullptr, nullptr, 0, 0, head_dim, block_size};
+        return nb::make_tuple(cache.key_bytes(), cache.value_bytes());
+    }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
     nb::class_<PackedMatrix>(module, "PackedMatrix")
         .def_prop_ro("nbytes", &PackedMatrix::nbytes)
         .def_prop_ro("n_out", &PackedMatrix::n_out)
@@ -352,8 +366,9 @@ NB_MODULE(_native, module) {
         .def("add_bias", &Backend::add_bias, "x"_a.noconvert(), "bias"_a.noconvert(), "out"_a.noconvert())
         .def("rope_angles", &Backend::rope_angles, "positions"_a.noconvert(), "freqs"_a.noconvert(), "mscale"_a, "out"_a.noconvert())
         .def("rope", &Backend::rope, "x"_a.noconvert(), "angles"_a.noconvert(), "interleaved"_a, "out"_a.noconvert())
-        .def("store_kv", &Backend::store_kv, "k"_a.noconvert(), "v"_a.noconvert(), "k_cache"_a.noconvert(), "v_cache"_a.noconvert(), "slots"_a.noconvert())
+        .def("store_kv", &Backend::store_kv, "k"_a.noconvert(), "v"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
+             "block_size"_a, "head_dim"_a, "slots"_a.noconvert())
         .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
-        .def("attention", &Backend::attention, "q"_a.noconvert(), "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
-             "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+        .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
+             "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
 }

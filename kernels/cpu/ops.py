@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cpu import _native
+from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch
 from kernels.quant_tensor import TYPES, QuantTensor
 
@@ -21,10 +22,12 @@ _LANES = 16
 
 
 class PagedCache(NamedTuple):
-    """One layer's keys and values, f16 bits; keys of a block lie transposed so that 16 keys are one vector."""
+    """One layer's keys and values, laid out as kernels/cpu/kv_cache.h says: the native calls' arguments, in order."""
 
-    k: np.ndarray  # [n_blocks, n_head_kv, head_dim, block_size] uint16
-    v: np.ndarray  # [n_blocks, n_head_kv, block_size, head_dim rounded up to 16] uint16
+    kv_type: str
+    k: np.ndarray  # uint8 [n_blocks, n_head_kv, bytes of a head's keys in one block]
+    v: np.ndarray  # uint8 [n_blocks, n_head_kv, bytes of its values]
+    block_size: int
     head_dim: int
 
 
@@ -68,6 +71,7 @@ class CpuOps:
     """threads: None for every CPU this process may use. isa: None for the best tier, or its name."""
 
     name = "cpu"
+    kv_types = KV_TYPES
 
     def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
         if threads is not None and not 1 <= threads <= 1024:
@@ -101,16 +105,26 @@ class CpuOps:
         return np.array(values, np.float32).reshape(-1)
 
     def new_kv_cache(
-        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+        self,
+        n_layer: int,
+        n_blocks: int,
+        block_size: int,
+        n_head_kv: int,
+        head_dim: int,
+        kv_type: str = "f16",
     ) -> list[PagedCache]:
         """block_size must be a multiple of 16: the lanes of the score kernel are keys."""
         if block_size % _LANES:
             raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {_LANES}")
-        padded = -(-head_dim // _LANES) * _LANES
-        k_shape = (n_blocks, n_head_kv, head_dim, block_size)
-        v_shape = (n_blocks, n_head_kv, block_size, padded)
+        k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, head_dim)
         return [
-            PagedCache(np.zeros(k_shape, np.uint16), np.zeros(v_shape, np.uint16), head_dim)
+            PagedCache(
+                kv_type,
+                np.zeros((n_blocks, n_head_kv, k_bytes), np.uint8),
+                np.zeros((n_blocks, n_head_kv, v_bytes), np.uint8),
+                block_size,
+                head_dim,
+            )
             for _ in range(n_layer)
         ]
 
@@ -172,11 +186,11 @@ class CpuOps:
         return out
 
     def store_kv(self, k: np.ndarray, v: np.ndarray, cache: PagedCache, slots: np.ndarray) -> None:
-        self._native.store_kv(k, v, cache.k, cache.v, slots)
+        self._native.store_kv(k, v, *cache, slots)
 
     def attention(self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = self._arena.take(*q.shape)
-        self._native.attention(q, cache.k, cache.v, *batch, scale, out)
+        self._native.attention(q, *cache, *batch, scale, out)
         return out
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ public:
              const AttentionShape& shape, const AttentionPass& pass, float* y) {
         cut(cache, shape, pass);
         const int64_t rows = shape.group > kQueryRows ? shape.group : kQueryRows;
-        const int64_t floats = (attention_scratch_floats(rows, cache.head_dim_padded) + 15) / 16 * 16;
+        const int64_t floats = (attention_scratch_floats(rows, cache.head_dim_padded()) + 15) / 16 * 16;
         scratch_.resize(size_t(floats * pool.n_threads()));
         const int64_t n_items = int64_t(items_.size());
         // The last items see the most keys: they go first, so that no thread ends on a long one.

@@ -60,6 +60,7 @@ static inline F32 load_f16(const uint16_t* p) {
     const __m128i* q = reinterpret_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
 }
+static inline F32 splat_f16(const uint16_t* p) { return splat(_cvtsh_ss(*p)); }
 static inline void store_f16(uint16_t* p, F32 x) {
     __m128i* q = reinterpret_cast<__m128i*>(p);
     _mm_storeu_si128(q, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));

@@ -39,6 +39,7 @@ static inline F32 select(Mask m, F32 yes, F32 no) { return {_mm512_mask_blend_ps
 static inline F32 load_f16(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+static inline F32 splat_f16(const uint16_t* p) { return {_mm512_set1_ps(_cvtsh_ss(*p))}; }
 static inline void store_f16(uint16_t* p, F32 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT));
 }

@@ -114,6 +114,7 @@ static inline uint16_t float_to_f16(float x) {
 static inline F32 load_f16(const uint16_t* p) {
     return each_f([=](int i) { return f16_to_float(p[i]); });
 }
+static inline F32 splat_f16(const uint16_t* p) { return splat(f16_to_float(*p)); }
 static inline void store_f16(uint16_t* p, F32 x) {
     for (int i = 0; i < 16; i++) p[i] = float_to_f16(x.v[i]);
 }

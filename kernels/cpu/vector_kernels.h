@@ -1,9 +1,11 @@
-// What one ISA tier offers beside the linears: norms, activations, rotary positions, attention over paged f16 KV.
+// What one ISA tier offers beside the linears: norms, activations, rotary positions, attention over paged KV.
 // Every function works on a range of rows or items that the caller hands to its threads, and computes each row by
 // itself in one fixed order, so neither the range nor the company of a row changes its bits.
 #pragma once
 
 #include <cstdint>
+
+#include "cpu/kv_cache.h"
 
 namespace espalier {
 
@@ -11,15 +13,6 @@ namespace espalier {
 constexpr int64_t kKvSplit = 256;
 // Queries (tokens x heads of one KV head) that share one walk over the keys; one token's heads always do.
 constexpr int64_t kQueryRows = 32;
-
-// One layer's paged cache. Keys of a block lie transposed, so that 16 keys are one vector:
-//   k [n_blocks, n_head_kv, head_dim, block_size] f16      v [n_blocks, n_head_kv, block_size, head_dim_padded] f16
-// block_size is a multiple of 16; head_dim_padded is head_dim rounded up to 16, the rest zeros.
-struct PagedCache {
-    uint16_t* k;
-    uint16_t* v;
-    int64_t n_blocks, n_head_kv, head_dim, head_dim_padded, block_size;
-};
 
 // Queries of one sequence and KV head: tokens first_token .. first_token + n_tokens - 1 of the
 // pass, the first at position first_position.

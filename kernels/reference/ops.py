@@ -1,25 +1,23 @@
 """The numpy reference: slow and obvious. It is what every op means; the other backends are tested against it."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch
 from kernels.quant_tensor import TYPES, QuantTensor
 from kernels.reference.formats import dequantize, finite_rows
+from kernels.reference.kv_cache import LayerCache, new_values
 from kernels.reference.linear import linear_int8
-
-
-class LayerCache(NamedTuple):
-    k: np.ndarray  # float16 [n_blocks, block_size, n_head_kv, head_dim]
-    v: np.ndarray
 
 
 class ReferenceOps:
     """Weights stay as the file's bytes and are decoded whenever they are used."""
 
     name = "reference"
+    kv_types = KV_TYPES
 
     def load_quant(
         self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
@@ -45,10 +43,19 @@ class ReferenceOps:
         return np.array(values, np.float32).reshape(-1)
 
     def new_kv_cache(
-        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+        self,
+        n_layer: int,
+        n_blocks: int,
+        block_size: int,
+        n_head_kv: int,
+        head_dim: int,
+        kv_type: str = "f16",
     ) -> list[LayerCache]:
         shape = (n_blocks, block_size, n_head_kv, head_dim)
-        return [LayerCache(np.zeros(shape, np.float16), np.zeros(shape, np.float16)) for _ in range(n_layer)]
+        return [
+            LayerCache(new_values(kv_type, shape), new_values(kv_type, shape), block_size)
+            for _ in range(n_layer)
+        ]
 
     def index_array(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.int32)
@@ -103,18 +110,17 @@ class ReferenceOps:
         return out
 
     def store_kv(self, k: np.ndarray, v: np.ndarray, cache: LayerCache, slots: np.ndarray) -> None:
-        block, offset = np.divmod(slots, cache.k.shape[1])
-        cache.k[block, offset] = k
-        cache.v[block, offset] = v
+        blocks, offsets = np.divmod(slots, cache.block_size)
+        cache.k.put(blocks, offsets, k)
+        cache.v.put(blocks, offsets, v)
 
     def attention(self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = np.empty_like(q)
         for i, context_len in enumerate(batch.context_lens):
             start, end = batch.query_start[i], batch.query_start[i + 1]
-            n_blocks = -(-context_len // cache.k.shape[1])
+            n_blocks = -(-context_len // cache.block_size)
             blocks = batch.block_table[i, :n_blocks]
-            k = cache.k[blocks].reshape(-1, *cache.k.shape[2:]).astype(np.float32)
-            v = cache.v[blocks].reshape(-1, *cache.v.shape[2:]).astype(np.float32)
+            k, v = (np.concatenate(values.take(blocks)) for values in (cache.k, cache.v))
             for token in range(start, end):
                 visible = context_len - (end - 1 - token)
                 out[token] = _attend(q[token], k[:visible], v[:visible], scale)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.errors import ResourceError
+from engine.errors import EspalierError, ResourceError
 from engine.kv_cache import KVShape, available_memory, format_bytes, new_kv_cache, plan_n_blocks
 from engine.types import EngineConfig
 from support.fake_model import FakeOps
@@ -17,6 +17,17 @@ def plan(ctx_size: int, available: int = LOTS, **config) -> int:
 
 def test_a_block_holds_keys_and_values_of_every_layer_in_f16():
     assert KVShape(n_layer=32, n_head_kv=8, head_dim=128).block_bytes(32) == 4 * 2**20
+
+
+def test_q8_0_takes_a_scale_of_two_bytes_for_32_values():
+    assert KVShape(32, 8, 128, "q8_0").block_bytes(32) == 2 * 32 * 32 * 8 * (128 + 4 * 2)
+    assert KVShape(1, 1, 80, "q8_0").block_bytes(1) == 2 * (80 + 3 * 2)
+
+
+def test_a_type_that_the_backend_does_not_cache_is_refused_in_one_line():
+    config = EngineConfig(kv_memory_bytes=10_000)
+    with pytest.raises(EspalierError, match=r"--kv-type is 'q8_0'; the fake backend caches f16"):
+        new_kv_cache(FakeOps(), KVShape(3, 2, 4, "q8_0"), config, ctx_size=32)
 
 
 def test_with_memory_to_spare_every_sequence_of_a_batch_gets_its_context():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from engine import Engine, EngineConfig, ModelFileError, SamplingParams
+from engine.kv_cache import KVShape
 from engine.loading import LoadedModel, load_model
+from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from kernels.quant_tensor import FILE_TYPES
 from kernels.reference.formats import dequantize
@@ -122,15 +124,18 @@ def answers(loaded: LoadedModel, prompts: list[list[int]], **config: Any) -> lis
     return out
 
 
-def test_tokens_are_the_same_alone_and_in_any_company(tmp_path: Path, cpu_ops: Ops) -> None:
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_tokens_are_the_same_alone_and_in_any_company(tmp_path: Path, cpu_ops: Ops, kv_type: str) -> None:
     """Ragged n_ff, four query heads a KV head, nine tensor types in one file."""
     loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_head_kv=2), cpu_ops)
-    together = answers(loaded, PROMPTS)
-    assert answers(loaded, PROMPTS, step_tokens=7) == together
-    assert answers(loaded, PROMPTS, max_batch=2) == together
-    assert answers(loaded, PROMPTS, kv_memory_bytes=0x60000, ctx_size=128) == together  # preemption
+    together = answers(loaded, PROMPTS, kv_type=kv_type)
+    assert answers(loaded, PROMPTS, kv_type=kv_type, step_tokens=7) == together
+    assert answers(loaded, PROMPTS, kv_type=kv_type, max_batch=2) == together
+    shape = KVShape(loaded.config.n_layer, 2, loaded.config.head_dim, kv_type)
+    few = 6 * shape.block_bytes(32)  # of the 12 blocks that all together would take: some are preempted
+    assert answers(loaded, PROMPTS, kv_type=kv_type, kv_memory_bytes=few, ctx_size=128) == together
     for i, prompt_ids in enumerate(PROMPTS):
-        engine = Engine(loaded, EngineConfig())
+        engine = Engine(loaded, EngineConfig(kv_type=kv_type))
         engine.add("0", prompt_ids, SamplingParams(temperature=1.0, seed=i, max_tokens=30, ignore_eos=True))
         alone: list[int] = []
         while engine.has_work:

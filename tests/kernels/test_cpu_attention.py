@@ -1,6 +1,6 @@
 """Attention over the paged cache: right, and the same bits however a sequence is cut, batched or placed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +9,11 @@ import pytest
 
 from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
+from kernels.kv_type import KV_TYPES, head_bytes
 from kernels.ops import AttentionBatch, Ops
 
 BLOCK = 32
-HALF_NAN = 0x7E00
+NAN_BYTE = 0x7E  # two of them are a NaN in f16: as a value, and as the scale of a q8_0
 
 
 @dataclass
@@ -37,11 +38,25 @@ def sequence(
     return Sequence(make(n_head) * 2, make(n_head_kv), make(n_head_kv), blocks)
 
 
-def new_cache(ops: Ops, seqs: list[Sequence], n_blocks: int) -> Any:
+@pytest.fixture(params=KV_TYPES)
+def kv_type(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def new_cache(ops: Ops, seqs: list[Sequence], n_blocks: int, kv_type: str) -> Any:
+    """A cache of NaNs: what nobody stored may be anything."""
     _, n_head_kv, head_dim = seqs[0].k.shape
-    cache = ops.new_kv_cache(1, n_blocks, BLOCK, n_head_kv, head_dim)[0]
-    cache.k[:], cache.v[:] = (HALF_NAN, HALF_NAN) if ops.name == "cpu" else (np.nan, np.nan)
+    cache = ops.new_kv_cache(1, n_blocks, BLOCK, n_head_kv, head_dim, kv_type)[0]
+    for array in cache_arrays(cache):
+        array.view(np.uint8)[:] = NAN_BYTE
     return cache
+
+
+def cache_arrays(cache: Any) -> list[np.ndarray]:
+    """The arrays that a CPU's or the reference's cache consists of."""
+    fields = [cache.k, cache.v]
+    parts = [list(vars(f).values()) if is_dataclass(f) else [f] for f in fields]
+    return [array for part in parts for array in part]
 
 
 def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list[np.ndarray]:
@@ -60,8 +75,8 @@ def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list
     return [out[a:b] for a, b in pairwise(starts)]
 
 
-def whole(ops: Ops, s: Sequence, n_blocks: int = 40) -> np.ndarray:
-    return attend(ops, new_cache(ops, [s], n_blocks), [(s, 0, len(s.q))])[0]
+def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40) -> np.ndarray:
+    return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))])[0]
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -74,31 +89,35 @@ SHAPES = [(4, 4, 64), (8, 2, 64), (8, 1, 128), (6, 2, 80), (4, 2, 24), (2, 1, 6)
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), SHAPES)
 @pytest.mark.parametrize("n", [1, 33, 255, 257, 600])
 def test_agrees_with_the_reference(
-    cpu_ops: CpuOps, reference_ops: Ops, n: int, n_head: int, n_head_kv: int, head_dim: int
+    cpu_ops: CpuOps, reference_ops: Ops, kv_type: str, n: int, n_head: int, n_head_kv: int, head_dim: int
 ) -> None:
-    """Both read the same f16 keys and values; what differs is the order of float32 sums over up to 600 keys."""
+    """Both read the same keys and values; what differs is the order of float32 sums over up to 600 keys."""
     s = sequence(n, n_head, n_head_kv, head_dim, list(range(3, 3 + -(-n // BLOCK))))
-    np.testing.assert_allclose(whole(cpu_ops, s), whole(reference_ops, s), rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(
+        whole(cpu_ops, s, kv_type), whole(reference_ops, s, kv_type), rtol=1e-4, atol=2e-6
+    )
 
 
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), SHAPES)
-def test_every_tier_and_thread_count_gives_the_same_bits(n_head: int, n_head_kv: int, head_dim: int) -> None:
+def test_every_tier_and_thread_count_gives_the_same_bits(
+    kv_type: str, n_head: int, n_head_kv: int, head_dim: int
+) -> None:
     s = sequence(290, n_head, n_head_kv, head_dim, list(range(10)))
-    expected = whole(CpuOps(threads=1, isa="scalar"), s)
+    expected = whole(CpuOps(threads=1, isa="scalar"), s, kv_type)
     for isa in _native.isa_tiers():
         for threads in (1, 2, 3):
-            assert same_bits(whole(CpuOps(threads=threads, isa=isa), s), expected)
+            assert same_bits(whole(CpuOps(threads=threads, isa=isa), s, kv_type), expected)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 32, 100, 256, 299])
-def test_chunks_of_any_length_equal_one_shot(cpu_ops: CpuOps, cut: int) -> None:
+def test_chunks_of_any_length_equal_one_shot(cpu_ops: CpuOps, kv_type: str, cut: int) -> None:
     s = sequence(300, 8, 2, 64, list(range(10)))
-    cache = new_cache(cpu_ops, [s], 40)
+    cache = new_cache(cpu_ops, [s], 40, kv_type)
     parts = [attend(cpu_ops, cache, [(s, a, min(a + cut, 300))])[0] for a in range(0, 300, cut)]
-    assert same_bits(np.concatenate(parts), whole(cpu_ops, s))
+    assert same_bits(np.concatenate(parts), whole(cpu_ops, s, kv_type))
 
 
-def test_any_company_and_any_blocks_give_the_same_bits(cpu_ops: CpuOps) -> None:
+def test_any_company_and_any_blocks_give_the_same_bits(cpu_ops: CpuOps, kv_type: str) -> None:
     rng = np.random.default_rng(8)
     free = rng.permutation(40).tolist()
     lengths = (290, 1, 40, 64, 257)
@@ -106,7 +125,7 @@ def test_any_company_and_any_blocks_give_the_same_bits(cpu_ops: CpuOps) -> None:
     for seed, n in enumerate(lengths):
         blocks, free = free[: -(-n // BLOCK)], free[-(-n // BLOCK) :]
         seqs.append(sequence(n, 8, 2, 64, blocks, seed))
-    cache = new_cache(cpu_ops, seqs, 40)
+    cache = new_cache(cpu_ops, seqs, 40, kv_type)
     n_before = [0, 0, 39, 10, 256]  # one is all prefill, two decode, two continue
     for s, n in zip(seqs, n_before, strict=True):
         if n:
@@ -114,25 +133,25 @@ def test_any_company_and_any_blocks_give_the_same_bits(cpu_ops: CpuOps) -> None:
     parts = [(s, n, len(s.q)) for s, n in zip(seqs, n_before, strict=True)]
     for s, n, got in zip(seqs, n_before, attend(cpu_ops, cache, parts), strict=True):
         plain = Sequence(s.q, s.k, s.v, list(range(len(s.blocks))))
-        assert same_bits(got, whole(cpu_ops, plain)[n:])
+        assert same_bits(got, whole(cpu_ops, plain, kv_type)[n:])
 
 
-def test_what_nobody_stored_never_matters(cpu_ops: CpuOps) -> None:
+def test_what_nobody_stored_never_matters(cpu_ops: CpuOps, kv_type: str) -> None:
     """Caches start as NaN here; the outputs above are finite, and equal to those over a cache of zeros."""
     s = sequence(45, 8, 2, 80, [3, 1])
-    zeroed = cpu_ops.new_kv_cache(1, 40, BLOCK, 2, 80)[0]
-    got = whole(cpu_ops, s)
+    zeroed = cpu_ops.new_kv_cache(1, 40, BLOCK, 2, 80, kv_type)[0]
+    got = whole(cpu_ops, s, kv_type)
     assert np.isfinite(got).all()
     assert same_bits(got, attend(cpu_ops, zeroed, [(s, 0, 45)])[0])
 
 
 @pytest.mark.parametrize("where", ["q", "k", "v"])
-def test_a_nan_stays_in_its_sequence(cpu_ops: CpuOps, where: str) -> None:
+def test_a_nan_stays_in_its_sequence(cpu_ops: CpuOps, kv_type: str, where: str) -> None:
     good, bad = sequence(50, 8, 2, 64, [0, 1]), sequence(50, 8, 2, 64, [2, 3], seed=1)
     getattr(bad, where)[20, 0, 5] = np.nan
-    cache = new_cache(cpu_ops, [good, bad], 8)
+    cache = new_cache(cpu_ops, [good, bad], 8, kv_type)
     first, second = attend(cpu_ops, cache, [(good, 0, 50), (bad, 0, 50)])
-    assert same_bits(first, whole(cpu_ops, good))
+    assert same_bits(first, whole(cpu_ops, good, kv_type))
     assert np.isnan(second[20]).any()
     assert np.isfinite(second[:20]).all()
 
@@ -152,3 +171,56 @@ def test_passes_that_do_not_fit_the_cache_are_refused(cpu_ops: CpuOps) -> None:
             cpu_ops.attention(s.q, cache, good._replace(**{name: np.array(value, np.int32)}), 1.0)
     with pytest.raises(ValueError, match="block -1"):
         cpu_ops.attention(s.q, cache, good._replace(block_table=np.array([[0, -1]], np.int32)), 1.0)
+
+
+def odd_numbers(n: int, n_head_kv: int, head_dim: int) -> np.ndarray:
+    """Keys of every size: zeros, one below what f16 can scale, subnormal scales, large ones, NaN and infinity."""
+    x = np.random.default_rng(3).standard_normal((n, n_head_kv, head_dim)).astype(np.float32)
+    x *= np.float32(10.0) ** np.linspace(-9, 6, n, dtype=np.float32)[:, None, None]
+    x[1, 0, :32] = 0
+    x[2, 0, 3], x[3, 0, 1], x[4, 0, 0] = np.nan, -np.inf, 127 * 65530.0
+    return x
+
+
+@pytest.mark.parametrize("isa", _native.isa_tiers())
+@pytest.mark.parametrize("head_dim", [6, 24, 64, 80])
+def test_q8_0_stores_the_bits_of_the_reference(isa: str, head_dim: int, reference_ops: Ops) -> None:
+    """Codes and scales of the keys; of the values what they stand for: a query of one key gives its value back."""
+    ops, n = CpuOps(threads=1, isa=isa), 300
+    x = odd_numbers(n, 2, head_dim)
+    stored = reference_ops.new_kv_cache(1, 1, n, 2, head_dim, "q8_0")[0]
+    reference_ops.store_kv(x, x, stored, np.arange(n, dtype=np.int32))
+    cache = ops.new_kv_cache(1, n, BLOCK, 2, head_dim, "q8_0")[0]
+    first_slots = np.arange(0, n * BLOCK, BLOCK, dtype=np.int32)  # one key in each of n blocks
+    ops.store_kv(x, x, cache, first_slots)
+    codes, scales = keys_of(cache, head_dim)
+    np.testing.assert_array_equal(codes, stored.k.q[0])
+    np.testing.assert_array_equal(scales, stored.k.d[0])
+    assert np.isnan(scales).sum() == 3
+
+    ops.store_kv(np.zeros_like(x), x, cache, first_slots)
+    batch = AttentionBatch(
+        np.arange(n + 1, dtype=np.int32), np.ones(n, np.int32), np.arange(n, dtype=np.int32)[:, None]
+    )
+    got = ops.attention(np.zeros((n, 2, head_dim), np.float32), cache, batch, 1.0)
+    np.testing.assert_array_equal(got, stored.v.take(np.array([0]))[0])
+
+
+def keys_of(cache: Any, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and scales of position 0 of every block, as kernels/cpu/kv_cache.h lays them out."""
+    codes = cache.k[:, :, : head_dim * BLOCK].reshape(*cache.k.shape[:2], head_dim, BLOCK)
+    scales = cache.k[:, :, head_dim * BLOCK :].view(np.float16).reshape(*cache.k.shape[:2], -1, BLOCK)
+    return codes[..., 0].view(np.int8), scales[..., 0]
+
+
+def test_q8_0_takes_half_of_f16_and_a_sixteenth(cpu_ops: CpuOps) -> None:
+    f16, q8 = (cpu_ops.new_kv_cache(1, 4, BLOCK, 2, 128, name)[0] for name in ("f16", "q8_0"))
+    for a, b in ((f16.k, q8.k), (f16.v, q8.v)):
+        assert b.nbytes == a.nbytes * (head_bytes("q8_0", 128) / head_bytes("f16", 128)) == a.nbytes * 17 / 32
+
+
+def test_q8_0_is_close_to_f16(cpu_ops: CpuOps) -> None:
+    """A code is off by at most d / 2 = amax / 254, about 1 % of a normal value; scores and values average it out."""
+    s = sequence(200, 8, 2, 64, list(range(7)))
+    exact, rounded = whole(cpu_ops, s, "f16"), whole(cpu_ops, s, "q8_0")
+    assert 0 < np.abs(rounded - exact).max() < 0.05

@@ -35,6 +35,7 @@ class FakeOps:
     """The ops the engine itself calls."""
 
     name = "fake"
+    kv_types = ("f16",)
 
     def begin_step(self) -> None:
         pass
@@ -46,7 +47,13 @@ class FakeOps:
         return x
 
     def new_kv_cache(
-        self, n_layer: int, n_blocks: int, block_size: int, n_head_kv: int, head_dim: int
+        self,
+        n_layer: int,
+        n_blocks: int,
+        block_size: int,
+        n_head_kv: int,
+        head_dim: int,
+        kv_type: str = "f16",
     ) -> list[np.ndarray]:
         return [np.full(n_blocks * block_size, -1) for _ in range(n_layer)]
 

@@ -72,7 +72,7 @@ def test_flags_of_later_versions_are_refused_in_words(flag: str) -> None:
     [
         (("serve", "m.gguf", "--port", "0", "--device", "cuda"), "cuda"),
         (("serve", "m.gguf", "--port", "0", "--device", "tpu"), "tpu"),
-        (("serve", "m.gguf", "--kv-type", "q8_0"), "q8_0"),
+        (("serve", "m.gguf", "--kv-type", "q4_0"), "q8_0"),
         (("serve", "m.gguf", "--activations", "2"), "activations"),
         (("serve", "m.gguf", "--kv-memory", "much"), "much"),
         (("serve", "m.gguf", "--port", "70000"), "70000"),
