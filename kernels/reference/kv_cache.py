@@ -64,11 +64,11 @@ def quantize(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     padded = np.zeros((*x.shape[:-1], scales * SCALE_DIMS), np.float32)
     padded[..., :head_dim] = x
     blocks = padded.reshape(*x.shape[:-1], scales, SCALE_DIMS)
-    finite = np.isfinite(blocks).all(axis=-1)
+    finite = np.asarray(np.isfinite(blocks).all(axis=-1))
     d = np.abs(np.where(finite[..., None], blocks, 0)).max(axis=-1) / np.float32(LARGEST)
     good = finite & (d < F16_OVERFLOW)
     d16 = np.where(good, d, np.float32(np.nan)).astype(np.float16)
-    used: np.ndarray = good & (d16 != 0)
+    used = good & (d16 != 0)
     divisor = np.where(used, d16, 1).astype(np.float32)[..., None]
     q = np.rint(np.where(used[..., None], blocks, 0) / divisor)
     q = np.clip(q, -LARGEST, LARGEST).astype(np.int8)
