@@ -17,8 +17,8 @@ from tools.inspect import run
 def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("COLUMNS", "80")
 
-    def shown(path: Path, ctx_size: int | None = None) -> list[str]:
-        run(path, ctx_size)
+    def shown(path: Path, ctx_size: int | None = None, kv_type: str = "f16") -> list[str]:
+        run(path, ctx_size, kv_type)
         return capsys.readouterr().out.splitlines()
 
     return shown
@@ -53,6 +53,7 @@ def test_memory_is_for_the_context_asked_for(tmp_path: Path, shown: Any) -> None
     # two layers of a key and a value, of two heads of 32 two-byte numbers, for each token
     assert "  keys and values, f16: 256.00 KiB for each request of that length" in shown(path)
     assert "  keys and values, f16: 50.00 KiB for each request of that length" in shown(path, 100)
+    assert "  keys and values, q8_0: 26.56 KiB for each request of that length" in shown(path, 100, "q8_0")
     with pytest.raises(EspalierError, match="--ctx-size 513: 1 to 512 tokens"):
         run(path, 513)
 
