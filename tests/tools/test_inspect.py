@@ -55,7 +55,7 @@ def test_memory_is_for_the_context_asked_for(tmp_path: Path, shown: Any) -> None
     assert "  keys and values, f16: 50.00 KiB for each request of that length" in shown(path, 100)
     assert "  keys and values, q8_0: 26.56 KiB for each request of that length" in shown(path, 100, "q8_0")
     with pytest.raises(EspalierError, match="--ctx-size 513: 1 to 512 tokens"):
-        run(path, 513)
+        run(path, 513, "f16")
 
 
 def test_no_file_speaks_to_the_terminal(tmp_path: Path, shown: Any) -> None:
