@@ -19,6 +19,7 @@ from engine.kv_cache import KVShape
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.model_config import ModelConfig
 from engine.text.chat_template import KEY as TEMPLATE_KEY
+from engine.text.chat_template import MAX_SOURCE
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from engine.text.vocabulary import PREFIX, TokenKind
 from tools.backends import checked_kv_type
@@ -112,8 +113,13 @@ def _template_lines(gguf: GGUFFile) -> list[str]:
     source = gguf.metadata.get(TEMPLATE_KEY)
     if source is None:
         return ["chat template: none; a plain default is used"]
-    lines = str(source).split("\n")
-    return [f"chat template, {len(str(source))} characters:", *(f"  {_printable(line)}" for line in lines)]
+    text = str(source)
+    if len(text) > MAX_SOURCE:
+        return [f"chat template: {len(text)} characters; at most {MAX_SOURCE} are read"]
+    return [
+        f"chat template, {len(text)} characters:",
+        *(f"  {_printable(line)}" for line in text.split("\n")),
+    ]
 
 
 def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str]:

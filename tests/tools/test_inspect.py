@@ -74,6 +74,11 @@ def test_no_file_speaks_to_the_terminal(tmp_path: Path, shown: Any) -> None:
     assert "model: not run by this build" in text
 
 
+def test_a_template_that_no_build_would_read_is_told_not_shown(tmp_path: Path, shown: Any) -> None:
+    path = write_tiny_llama(tmp_path / "m.gguf", n_layer=1, metadata={"tokenizer.chat_template": "a" * 2**20})
+    assert "chat template: 1048576 characters; at most 65536 are read" in shown(path)
+
+
 def test_a_vocabulary_that_cannot_be_read_hides_nothing_else(tmp_path: Path, shown: Any) -> None:
     path = write_tiny_llama(tmp_path / "m.gguf", metadata={"tokenizer.ggml.model": "runes"})
     lines = shown(path)
