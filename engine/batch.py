@@ -22,6 +22,11 @@ class Chunk(NamedTuple):
     want_rows: int = 1  # how many of the last tokens need an output row; 0: nobody reads this chunk's output
 
 
+#: Fills a decode pass up to a size that a backend has recorded. It holds no block, so its row of the block table is
+#: all -1; position -1 then has the slot -1 (not stored) and the context length 0 (sees nothing).
+PADDING = Chunk((0,), -1, ())
+
+
 @dataclass(frozen=True)
 class Batch:
     """The arrays of one forward pass, on the backend's device, int32."""
@@ -35,8 +40,11 @@ class Batch:
     n_rows: int
 
 
-def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
-    """Lay the chunks end to end. Every chunk has at least one token and blocks enough for its context."""
+def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, min_columns: int = 1) -> Batch:
+    """Lay the chunks end to end. Every chunk has at least one token and blocks enough for its context.
+
+    min_columns: of the block table, which is as wide as the longest list of blocks where that is more.
+    """
     lengths = np.array([len(c.token_ids) for c in chunks], np.int32)
     n_cached = np.array([c.n_cached for c in chunks], np.int32)
     want_rows = np.array([c.want_rows for c in chunks], np.int32)
@@ -49,7 +57,7 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
     np.cumsum(lengths, out=query_start[1:])
     positions = _ranges(n_cached, lengths)
     context_lens = n_cached + lengths
-    block_table = _block_table(chunks, context_lens, block_size)
+    block_table = _block_table(chunks, context_lens, block_size, min_columns)
     sequence = np.repeat(np.arange(len(chunks)), lengths)  # [n_tokens]
     slots = block_table[sequence, positions // block_size] * block_size + positions % block_size
     hidden_rows = _ranges(query_start[1:] - want_rows, want_rows)
@@ -72,11 +80,13 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts, lengths).astype(np.int32) + within
 
 
-def _block_table(chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int) -> np.ndarray:
+def _block_table(
+    chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int, min_columns: int
+) -> np.ndarray:
     """[n_seqs, max_blocks] int32, unused entries -1."""
     n_blocks = np.array([len(c.block_ids) for c in chunks])
     assert (n_blocks * block_size >= context_lens).all(), "a chunk has too few KV blocks for its context"
-    table = np.full((len(chunks), int(n_blocks.max())), -1, np.int32)
+    table = np.full((len(chunks), max(int(n_blocks.max()), min_columns)), -1, np.int32)
     for row, chunk in zip(table, chunks, strict=True):
         row[: len(chunk.block_ids)] = chunk.block_ids
     return table

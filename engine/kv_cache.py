@@ -61,11 +61,15 @@ def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int) 
         )
     block_size = config.kv_block_size
     block_bytes = shape.block_bytes(block_size)
-    n_blocks = plan_n_blocks(config, ctx_size, block_bytes, available_memory())
+    device_bytes = ops.free_bytes()
+    available = available_memory() if device_bytes is None else device_bytes
+    n_blocks = plan_n_blocks(config, ctx_size, block_bytes, available)
     try:
         layers = ops.new_kv_cache(
             shape.n_layer, n_blocks, block_size, shape.n_head_kv, shape.head_dim, shape.kv_type
         )
+    except ValueError as error:
+        raise ResourceError(f"no KV cache for this model: {error}; --device cpu may have one") from error
     except MemoryError as error:
         size = format_bytes(n_blocks * block_bytes)
         raise ResourceError(f"no memory for a KV cache of {size}: lower --kv-memory or --ctx-size") from error

@@ -1,4 +1,4 @@
-"""One step on the backend: chunks -> batch -> model.forward -> logits of the rows someone reads -> ids.
+"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids.
 
 Prefill and decode take the same path; only chunks that end at a sequence's newest token have a row to sample.
 """
@@ -6,7 +6,8 @@ Prefill and decode take the same path; only chunks that end at a sequence's newe
 from collections.abc import Sequence
 from typing import Any
 
-from engine.batch import Chunk, build_batch
+from engine.batch import Chunk
+from engine.forward import ForwardPass
 from engine.kv_cache import KVCache
 from engine.sampling import Sampled, sample
 from engine.scheduler import ScheduledChunk
@@ -17,21 +18,14 @@ class Runner:
     """Runs scheduled chunks through one model. Keeps nothing from step to step but the KV cache."""
 
     def __init__(self, model: Any, ops: Ops, kv: KVCache) -> None:
-        self._model = model
-        self._ops = ops
-        self._kv = kv
+        self._forward = ForwardPass(model, ops, kv.layers, kv.block_size)
 
     def run(self, scheduled: Sequence[ScheduledChunk]) -> list[Sampled | None]:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
-        ops = self._ops
-        ops.begin_step()
-        batch = build_batch([_chunk(s) for s in scheduled], self._kv.block_size, ops)
-        hidden = self._model.forward(ops, batch, self._kv.layers)  # [n_rows, n_embd]
-        requests = [s.request for s in scheduled if s.is_last]
-        if not requests:
+        logits = self._forward.run([_chunk(s) for s in scheduled])  # [n_rows, n_vocab]
+        if logits is None:
             return [None] * len(scheduled)
-        logits = ops.to_host(self._model.logits(ops, hidden))  # [n_rows, n_vocab]
-        chosen = iter(sample(logits, requests))
+        chosen = iter(sample(logits, [s.request for s in scheduled if s.is_last]))
         return [next(chosen) if s.is_last else None for s in scheduled]
 
 

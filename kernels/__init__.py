@@ -6,11 +6,11 @@ and a machine without the native module still has the reference.
 
 from typing import Any
 
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "reference", "cuda")
 
 
 def load_backend(name: str, **options: Any) -> Any:
-    """The Ops implementation `name`: "cpu" (options: threads, isa) or "reference" (no options).
+    """The Ops implementation `name`: "cpu" (options: threads, isa), "reference" (none) or "cuda" (device).
 
     Raises ValueError for a name this build does not have, and TypeError for an option the backend does not take.
     """
@@ -22,4 +22,8 @@ def load_backend(name: str, **options: Any) -> Any:
         from kernels.reference.ops import ReferenceOps
 
         return ReferenceOps(**options)
+    if name == "cuda":
+        from kernels.cuda.ops import CudaOps
+
+        return CudaOps(**options)
     raise ValueError(f"no backend named {name!r}; this build has {', '.join(BACKENDS)}")

@@ -8,7 +8,7 @@ Every op computes each output row from its own inputs in one fixed order, so a r
 which other rows share the batch. That is what makes a request's tokens the same alone and in any company.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,9 @@ class Ops(Protocol):
         """Key and value blocks for every layer. Zeroed. kv_type: one of `kv_types`; in q8_0 `store_kv` rounds to
         int8 and `attention` computes with what was stored, exactly (kernels/common/kv_q8.h)."""
 
+    def free_bytes(self) -> int | None:
+        """Memory of the device that a KV cache may take; None where that is the host's."""
+
     def index_array(self, values: np.ndarray) -> Array:
         """An int32 array on the backend's device (token ids, positions, slots, tables)."""
 
@@ -77,6 +80,20 @@ class Ops(Protocol):
 
     def begin_step(self) -> None:
         """Forget every array returned since the last call; their memory is used again."""
+
+    def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
+        """The sequences and block-table columns to give a decode pass that needs these: the same or more.
+
+        A backend that records passes has few sizes. A padding sequence is one token with the slot -1, which is not
+        stored, and context length 0; its outputs are finite and mean nothing.
+        """
+
+    def recorded(self, key: Hashable, compute: Callable[[], Array]) -> Array:
+        """compute(), or a replay of what it did at an earlier call with this key.
+
+        The key determines everything but the contents of the step's index arrays, which are made before the call and
+        in one order. The result is valid until the next call with the key. compute may run more than once.
+        """
 
     def to_host(self, x: Array) -> np.ndarray:
         """A numpy float32 array; on a host backend possibly x itself, valid until `begin_step`."""

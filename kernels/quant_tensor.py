@@ -7,6 +7,8 @@ The numbers inside a block live in kernels/common; this table is what a loader n
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 ROWS_INTERLEAVED = 4  # rows of a unit, in the types named _R4
 
 
@@ -105,6 +107,26 @@ FILE_TYPES: dict[str, QuantType] = TYPES | {
 }
 #: What a GGUF id means when nothing says otherwise: the integer trellis for the KT ids.
 TYPES_BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in reversed(FILE_TYPES.values())}
+
+
+def check_uses(uses: frozenset[str]) -> None:
+    """Raises ValueError unless uses is one or both of what `Ops.load_quant` loads a matrix for."""
+    if not uses or not uses <= {"linear", "embed"}:
+        raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
+
+
+def checked_file_bytes(type_name: str, shape: tuple[int, int], data: Any) -> np.ndarray:
+    """data as contiguous uint8. Raises ValueError where it is not a matrix of that type and shape."""
+    if type_name not in TYPES:
+        raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
+    n_out, n_in = shape
+    if n_out < 1 or n_in < 1:
+        raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
+    file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
+    expected = TYPES[type_name].matrix_bytes(n_out, n_in)
+    if file_bytes.size != expected:
+        raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
+    return file_bytes
 
 
 @dataclass(frozen=True)

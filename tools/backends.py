@@ -2,31 +2,47 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
 from engine.errors import EspalierError
 from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
+from kernels.cuda.errors import CudaError, CupyMissingError
 from kernels.kv_type import KV_TYPES
+
+DEVICES = ("auto", "cuda", "cpu", "reference")
 
 
 def open_backend(device: str, threads: int | None) -> Any:
-    """Raises EspalierError for a device this build or machine does not have."""
-    if device == "cuda":
-        raise EspalierError("--device cuda is not in this build; use --device cpu")
-    if device not in ("auto", "cpu", "reference"):
-        raise EspalierError(f"--device is {device!r}; it is one of auto, cpu, reference")
-    if device == "reference":
-        if threads is not None:
-            raise EspalierError(
-                "--threads has no meaning for --device reference, which is NumPy on one thread"
-            )
-        return load_backend("reference")
+    """auto is the GPU where one can be used, else the CPU, and a line says why; with threads it is the CPU.
+
+    Without CuPy nobody has asked for a GPU, and the CPU needs no line of its own: `backend_line` names it.
+    Raises EspalierError for a device this build or machine does not have.
+    """
+    if device not in DEVICES:
+        raise EspalierError(f"--device is {device!r}; it is one of {', '.join(DEVICES)}")
+    if device in ("cuda", "reference") and threads is not None:
+        raise EspalierError(f"--threads has no meaning for --device {device}; it is for the CPU")
     try:
-        return load_backend("cpu", threads=threads)
+        if device == "auto":
+            return _gpu_or_cpu() if threads is None else load_backend("cpu", threads=threads)
+        return load_backend(device, **({"threads": threads} if device == "cpu" else {}))
+    except CudaError as error:
+        raise EspalierError(f"--device cuda: {error}") from None
     except ValueError as error:
         raise EspalierError(str(error)) from None
+
+
+def _gpu_or_cpu() -> Any:
+    try:
+        return load_backend("cuda")
+    except CupyMissingError:
+        return load_backend("cpu")
+    except CudaError as error:
+        print(f"espalier: on the CPU: {error}", file=sys.stderr)
+        return load_backend("cpu")
 
 
 def checked_trellis(text: str) -> Any:
@@ -44,7 +60,9 @@ def checked_kv_type(text: str) -> str:
 
 
 def backend_line(ops: Any) -> str:
-    """Backend, ISA tier and threads in words."""
+    """Backend with ISA tier and threads, or with the GPU's name."""
+    if ops.name == "cuda":
+        return f"cuda, {ops.device_name}"
     return f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else ops.name
 
 

@@ -54,7 +54,7 @@ def _load(model: Path | None, synthetic: tuple[str, str] | None, ops: Any, repor
         return load_model(model or "", ops, progress=report)
     try:
         return synthetic_model(*synthetic, ops, report)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         raise EspalierError(f"--synthetic: {error}") from None
 
 

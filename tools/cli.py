@@ -21,7 +21,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Device = Annotated[str, typer.Option(help="auto, cpu or reference (slow, NumPy). cuda comes later.")]
+Device = Annotated[
+    str, typer.Option(help="auto (a GPU if one can be used), cuda, cpu or reference (slow, NumPy).")
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; default: every CPU of this process.")]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
@@ -165,10 +167,11 @@ def main() -> None:
     if refused:
         _fail(refused)
     from engine.errors import EspalierError
+    from kernels.cuda.errors import CudaError
 
     try:
         app()
-    except EspalierError as error:
+    except (EspalierError, CudaError) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.batch import Chunk, build_batch
+from engine.batch import Chunk
+from engine.forward import ForwardPass
 from engine.loading import LoadedModel
 
 BLOCK_SIZE = 32
@@ -16,22 +17,21 @@ class SequenceRuns:
 
     def __init__(self, loaded: LoadedModel, n_seqs: int, n_tokens: int, kv_type: str = "f16") -> None:
         config = loaded.config
-        self._loaded = loaded
         self._blocks = -(-n_tokens // BLOCK_SIZE)
-        self._cache: list[Any] = loaded.ops.new_kv_cache(
+        layers: list[Any] = loaded.ops.new_kv_cache(
             config.n_layer, n_seqs * self._blocks, BLOCK_SIZE, config.n_head_kv, config.head_dim, kv_type
         )
+        self._forward = ForwardPass(loaded.model, loaded.ops, layers, BLOCK_SIZE)
 
     def run(self, token_ids: Sequence[Sequence[int]], n_cached: int, want_rows: int) -> np.ndarray:
-        """The next tokens of sequences 0, 1, ...; logits of each one's last want_rows, [rows, n_vocab].
+        """The next tokens of sequences 0, 1, ...; logits of each one's last want_rows > 0, [rows, n_vocab].
 
         The array is the backend's; it lasts until the next run.
         """
-        model, ops = self._loaded.model, self._loaded.ops
-        ops.begin_step()
         chunks = [
             Chunk(ids, n_cached, range(i * self._blocks, (i + 1) * self._blocks), want_rows)
             for i, ids in enumerate(token_ids)
         ]
-        hidden = model.forward(ops, build_batch(chunks, BLOCK_SIZE, ops), self._cache)
-        return ops.to_host(model.logits(ops, hidden))
+        logits = self._forward.run(chunks)
+        assert logits is not None, "no rows wanted"
+        return logits

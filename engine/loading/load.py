@@ -58,6 +58,7 @@ def load_model(
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
             plan = plan_weights(gguf, config, overrides)
+            _check_device_memory(gguf, ops)
             weights = FileWeights(gguf, ops, overrides, progress)
             model = ARCHITECTURES[config.architecture](config, weights)
         except MemoryError:
@@ -80,6 +81,17 @@ def load_model(
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
         notes=tokenizer.notes + _notes(config, plan, overrides, kt_trellis),
     )
+
+
+def _check_device_memory(gguf: GGUFFile, ops: Ops) -> None:
+    """Raises ResourceError before the first tensor goes up. What a backend holds is about what the file does."""
+    free, needed = ops.free_bytes(), sum(tensor.nbytes for tensor in gguf.tensors.values())
+    if free is not None and needed > free:
+        missing = (needed - free) / 2**20
+        raise ResourceError(
+            f"{gguf.path}: its weights take {needed / 2**20:.0f} MiB, {missing:.0f} MiB more than the device has "
+            "free; a smaller quantization or --device cpu may do"
+        )
 
 
 def _load_text(gguf: GGUFFile) -> tuple[Tokenizer, ChatTemplate]:

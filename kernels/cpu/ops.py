@@ -7,7 +7,7 @@ caches and the kernels' scratch belong to the native module; here are shapes and
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from kernels.cpu import _native
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch
-from kernels.quant_tensor import TYPES, QuantTensor
+from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 _LANES = 16
@@ -88,17 +88,16 @@ class CpuOps:
     def load_quant(
         self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
     ) -> QuantTensor:
-        if not uses or not uses <= {"linear", "embed"}:
-            raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
-        file_bytes = _checked_bytes(type_name, shape, data)
-        quant_type, (n_out, n_in) = TYPES[type_name], shape
+        check_uses(uses)
+        file_bytes = checked_file_bytes(type_name, shape, data)
+        quant_type = TYPES[type_name]
         if "linear" in uses:
-            matrix = self._native.pack(type_name, n_out, n_in, file_bytes)
-            return QuantTensor(matrix, quant_type, (n_out, n_in), matrix.nbytes)
-        return QuantTensor(FileRows(file_bytes.copy()), quant_type, (n_out, n_in), file_bytes.size)
+            matrix = self._native.pack(type_name, *shape, file_bytes)
+            return QuantTensor(matrix, quant_type, shape, matrix.nbytes)
+        return QuantTensor(FileRows(file_bytes.copy()), quant_type, shape, file_bytes.nbytes)
 
     def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
-        row = self._native.first_nonfinite_row(type_name, *shape, _checked_bytes(type_name, shape, data))
+        row = self._native.first_nonfinite_row(type_name, *shape, checked_file_bytes(type_name, shape, data))
         return None if row < 0 else row
 
     def load_vector(self, values: np.ndarray) -> np.ndarray:
@@ -135,6 +134,15 @@ class CpuOps:
 
     def begin_step(self) -> None:
         """Nothing to forget: a result's memory is free when the result is."""
+
+    def free_bytes(self) -> None:
+        """The cache lies in the host's memory."""
+
+    def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
+        return n_seqs, n_columns
+
+    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        return compute()
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -197,17 +205,3 @@ class CpuOps:
         out = self._arena.take(*gate.shape)
         self._native.silu_mul(gate, up, out)
         return out
-
-
-def _checked_bytes(type_name: str, shape: tuple[int, int], data: Any) -> np.ndarray:
-    """data as contiguous uint8. Raises ValueError where it is not a matrix of that type and shape."""
-    if type_name not in TYPES:
-        raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
-    n_out, n_in = shape
-    if n_out < 1 or n_in < 1:
-        raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
-    file_bytes = np.ascontiguousarray(np.frombuffer(data, np.uint8))
-    expected = TYPES[type_name].matrix_bytes(n_out, n_in)
-    if file_bytes.size != expected:
-        raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
-    return file_bytes

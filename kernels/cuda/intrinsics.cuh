@@ -232,6 +232,8 @@ ESP_DEVICE unsigned pack_f16(float low, float high) {
 ESP_DEVICE unsigned byte_perm(unsigned low, unsigned high, unsigned selector) {
     return __byte_perm(low, high, selector);
 }
+// |a - b| of four unsigned bytes.
+ESP_DEVICE unsigned abs_diff_u8x4(unsigned a, unsigned b) { return __vabsdiffu4(a, b); }
 // The low 32 bits of high:low >> n, the high 32 bits of high:low << n; n modulo 32.
 ESP_DEVICE unsigned funnel_shift_r(unsigned low, unsigned high, unsigned n) { return __funnelshift_r(low, high, n); }
 ESP_DEVICE unsigned funnel_shift_l(unsigned low, unsigned high, unsigned n) { return __funnelshift_l(low, high, n); }

@@ -1,13 +1,13 @@
 """The numpy reference: slow and obvious. It is what every op means; the other backends are tested against it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch
-from kernels.quant_tensor import TYPES, QuantTensor
+from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
 from kernels.reference.linear import linear_int8
@@ -22,18 +22,9 @@ class ReferenceOps:
     def load_quant(
         self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
     ) -> QuantTensor:
-        if type_name not in TYPES:
-            raise ValueError(f"no type {type_name!r}; this build has {', '.join(TYPES)}")
-        if not uses or not uses <= {"linear", "embed"}:
-            raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
-        n_out, n_in = shape
-        if n_out < 1 or n_in < 1:
-            raise ValueError(f"a matrix of {n_out} x {n_in} has no weights")
-        file_bytes = np.array(np.frombuffer(data, np.uint8))
-        expected = TYPES[type_name].matrix_bytes(n_out, n_in)
-        if file_bytes.size != expected:
-            raise ValueError(f"{type_name} {n_out} x {n_in} is {expected} bytes, not {file_bytes.size}")
-        return QuantTensor(file_bytes, TYPES[type_name], (n_out, n_in), file_bytes.nbytes)
+        check_uses(uses)
+        file_bytes = checked_file_bytes(type_name, shape, data).copy()
+        return QuantTensor(file_bytes, TYPES[type_name], shape, file_bytes.nbytes)
 
     def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
         bad = ~finite_rows(type_name, np.frombuffer(data, np.uint8), *shape)
@@ -62,6 +53,15 @@ class ReferenceOps:
 
     def begin_step(self) -> None:
         """Every result here has memory of its own."""
+
+    def free_bytes(self) -> None:
+        """The cache lies in the host's memory."""
+
+    def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
+        return n_seqs, n_columns
+
+    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        return compute()
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x

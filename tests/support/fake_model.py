@@ -5,6 +5,7 @@ freed block keeps its old tokens, as a real cache would.
 """
 
 import zlib
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,15 @@ class FakeOps:
 
     def begin_step(self) -> None:
         pass
+
+    def free_bytes(self) -> None:
+        pass
+
+    def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
+        return n_seqs, n_columns
+
+    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        return compute()
 
     def index_array(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.int32)

@@ -45,10 +45,25 @@ def installed(machine: Machine) -> Iterator[types.ModuleType]:
     with (
         tempfile.TemporaryDirectory() as cache,
         mock.patch.dict(os.environ, ESPALIER_CACHE=cache),
-        mock.patch.dict(sys.modules, modules),
+        _importable(modules),
         mock.patch.object(nvrtc, "compile_cubin", compile_for_host),
     ):
         yield cupy
+
+
+@contextmanager
+def _importable(modules: dict[str, types.ModuleType]) -> Iterator[None]:
+    """Not mock.patch.dict, which would also forget what is imported for the first time within."""
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def _module(name: str, **content: Any) -> types.ModuleType:

@@ -17,6 +17,7 @@ _MAGIC = b"emulated cubin\n"
 DEFAULT_DYNAMIC_SHARED = 48 << 10
 #: Bytes of dynamic shared memory that a block may ask for, by capability (CUDA programming guide, table of limits).
 MAX_DYNAMIC_SHARED = {
+    (7, 5): 64 << 10,
     (8, 0): 163 << 10,
     (8, 6): 99 << 10,
     (8, 9): 99 << 10,

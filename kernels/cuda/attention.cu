@@ -1,0 +1,343 @@
+// Causal attention over the paged f16 cache, and writing to it. Bit for bit the CPU backend's (kernels/cpu/attention.h):
+// scores sum dimensions ascending, outputs sum keys ascending, denominators sum sixteen lanes and halve; splits of 256
+// positions give m = max score, l = sum of exp(score - m), o = sum of exp(score - m) * v and merge in order. Threads own keys
+// while scoring and dimensions while weighing, so nothing else is summed across threads, and a query's bits depend
+// neither on its company nor on how its splits are spread over blocks.
+//
+// One layer's cache: k [n_blocks, n_head_kv, head_dim / 2, block_size, 2] f16   v [n_blocks, n_head_kv, block_size, head_dim] f16
+// (neighbouring threads, neighbouring words in both). head_dim is even and at most 256.
+#include "cuda/float_math.cuh"
+
+namespace espalier {
+
+constexpr int kSplit = 256;      // positions (kernels/ops.py, KV_SPLIT); also the threads of a block
+constexpr int kRows = 8;         // queries (tokens x heads of one KV head) that share one walk over the keys
+constexpr int kMaxHeadDim = 256;
+constexpr int kSumLanes = 16;
+
+struct Cache {
+    const uint16_t *k, *v;
+    int n_head_kv, head_dim, block_size;
+};
+
+struct Pass {
+    const int* query_start;   // [n_seqs + 1]
+    const int* context_lens;  // [n_seqs]
+    const int* block_table;   // [n_seqs, max_blocks]
+    int n_seqs, max_blocks, n_tokens, n_head;
+    float scale;
+
+    ESP_FN int group(const Cache& cache) const { return n_head / cache.n_head_kv; }
+};
+
+// Queries of consecutive tokens of one sequence and consecutive heads of one KV head.
+struct Queries {
+    int seq, first_token, n_tokens, first_head, n_heads, head_kv;
+    int first_visible;  // positions that the first token sees
+
+    ESP_FN int n_rows() const { return n_tokens * n_heads; }
+    ESP_FN int visible(int row) const { return first_visible + row / n_heads; }
+    ESP_FN int64_t query(int row, int n_head) const {
+        return int64_t(first_token + row / n_heads) * n_head + first_head + row % n_heads;
+    }
+};
+
+struct Shared {
+    float q[kRows][kMaxHeadDim];        // scaled
+    float weights[kRows][kSplit];       // scores, then exp(score - m)
+    float merged[kRows][kMaxHeadDim];
+    float m[kRows], l[kRows], merged_m[kRows], merged_l[kRows];
+};
+
+// The sequence of a token: the last whose range begins at or before it and is not empty.
+ESP_FN int sequence_of(const Pass& pass, int token) {
+    int low = 0, high = pass.n_seqs - 1;
+    while (low < high) {
+        const int middle = (low + high + 1) / 2;
+        if (pass.query_start[middle] <= token) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+// Tokens from first_token on, at most n_tokens of them, that belong to one sequence.
+ESP_FN Queries queries_from(const Pass& pass, const Cache& cache, int first_token, int n_tokens, int first_head) {
+    const int seq = sequence_of(pass, first_token), end = pass.query_start[seq + 1], group = pass.group(cache);
+    Queries queries;
+    queries.seq = seq;
+    queries.first_token = first_token;
+    queries.n_tokens = min(n_tokens, end - first_token);
+    queries.first_head = first_head;
+    queries.head_kv = first_head / group;
+    queries.n_heads = min(kRows, (queries.head_kv + 1) * group - first_head);
+    queries.first_visible = pass.context_lens[seq] - (end - 1 - first_token);
+    return queries;
+}
+
+ESP_FN void load_queries(Shared& s, const float* q, const Pass& pass, const Cache& cache, const Queries& queries) {
+    for (int i = threadIdx.x; i < queries.n_rows() * cache.head_dim; i += kSplit) {
+        const int row = i / cache.head_dim, d = i % cache.head_dim;
+        s.q[row][d] = q[queries.query(row, pass.n_head) * cache.head_dim + d] * pass.scale;
+    }
+}
+
+// Scores of one key, thread threadIdx.x of the split at `first`, for all rows; -inf where a row does not see it.
+ESP_FN void score_key(Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, int first, int end) {
+    const int position = first + int(threadIdx.x), n_rows = queries.n_rows();
+    float acc[kRows] = {};
+    if (position < end) {
+        const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
+        const uint32_t* keys = reinterpret_cast<const uint32_t*>(cache.k) +
+                               (block * cache.n_head_kv + queries.head_kv) * (cache.head_dim / 2) * cache.block_size +
+                               position % cache.block_size;
+        for (int pair = 0; pair < cache.head_dim / 2; ++pair) {
+            const uint32_t both = keys[int64_t(pair) * cache.block_size];
+            const float low = f16_value(uint16_t(both)), high = f16_value(uint16_t(both >> 16));
+#pragma unroll
+            for (int r = 0; r < kRows; ++r) {
+                acc[r] = fma_f32(s.q[r][2 * pair], low, acc[r]);
+                acc[r] = fma_f32(s.q[r][2 * pair + 1], high, acc[r]);
+            }
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+        if (r < n_rows)
+            s.weights[r][threadIdx.x] = position < queries.visible(r) ? acc[r] : float_from_bits(0xFF800000u);
+}
+
+ESP_FN float warp_largest(float v) {
+#pragma unroll
+    for (int bits = 16; bits > 0; bits /= 2) {
+        const float other = shfl_xor(v, bits);
+        v = v > other ? v : other;
+    }
+    return v;
+}
+
+// Scores become weights; m and l of the split. A warp for each row.
+ESP_FN void softmax_rows(Shared& s, int n_rows) {
+    const int lane = threadIdx.x & 31;
+    for (int row = threadIdx.x >> 5; row < n_rows; row += kSplit / 32) {
+        float m = s.weights[row][lane];
+        for (int c = lane + 32; c < kSplit; c += 32) m = m > s.weights[row][c] ? m : s.weights[row][c];
+        m = warp_largest(m);
+        for (int c = lane; c < kSplit; c += 32) s.weights[row][c] = exponential(s.weights[row][c] - m);
+        warp_sync();
+        float sum = 0.0f;
+        if (lane < kSumLanes)
+            for (int c = lane; c < kSplit; c += kSumLanes) sum = sum + s.weights[row][c];
+        sum = halving_sum(sum);
+        if (lane == 0) s.m[row] = m, s.l[row] = sum;
+    }
+}
+
+// A thread's place while weighing: a pair of dimensions, and every n_apart-th row.
+struct Place {
+    int pair, first_row, n_apart;
+};
+
+ESP_FN Place place_of_thread(const Cache& cache) {
+    const int n_pairs = cache.head_dim / 2, n_apart = min(kRows, kSplit / n_pairs);
+    return {int(threadIdx.x) % n_pairs, int(threadIdx.x) / n_pairs, n_apart};
+}
+
+// o of this split for the rows of the thread: row first_row + n_apart * i is out[i]. A key that a row does not see is never
+// multiplied: a weight of zero would let a NaN through.
+ESP_FN void weigh_values(const Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, const Place& place,
+                         int first, int end, float2 (&out)[kRows]) {
+    int visible[kRows];  // of the thread's rows; 0: not there
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+        const int row = place.first_row + place.n_apart * i;
+        visible[i] = row < queries.n_rows() ? queries.visible(row) : 0;
+        out[i] = make_float2(0.0f, 0.0f);
+    }
+    if (place.first_row >= place.n_apart) return;
+    const int n_pairs = cache.head_dim / 2;
+    for (int position = first; position < end;) {
+        const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
+        const int offset = position % cache.block_size, run_end = min(end, position - offset + cache.block_size);
+        const uint32_t* values = reinterpret_cast<const uint32_t*>(cache.v) + place.pair +
+                                 ((block * cache.n_head_kv + queries.head_kv) * cache.block_size + offset) * n_pairs;
+#pragma unroll 4
+        for (; position < run_end; ++position, values += n_pairs) {
+            const float low = f16_value(uint16_t(*values)), high = f16_value(uint16_t(*values >> 16));
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                if (position >= visible[i]) continue;
+                const float weight = s.weights[place.first_row + place.n_apart * i][position - first];
+                out[i].x = fma_f32(weight, low, out[i].x);
+                out[i].y = fma_f32(weight, high, out[i].y);
+            }
+        }
+    }
+}
+
+// m, l and o of one split of the queries; o in registers (weigh_values).
+ESP_FN void attend_split(Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, const Place& place, int first,
+                         int end, float2 (&out)[kRows]) {
+    score_key(s, pass, cache, queries, first, end);
+    block_sync();
+    softmax_rows(s, queries.n_rows());
+    block_sync();
+    weigh_values(s, pass, cache, queries, place, first, end, out);
+}
+
+struct Shares {
+    float old_share, new_share, m, l;
+};
+
+// How (m, l) of a split joins what came before.
+ESP_FN Shares merge_shares(float before_m, float before_l, float m, float l) {
+    const float both = before_m > m ? before_m : m;
+    const float old_share = exponential(before_m - both), new_share = exponential(m - both);
+    return {old_share, new_share, both, fma_f32(l, new_share, before_l * old_share)};
+}
+
+ESP_FN float merge_value(const Shares& shares, float before, float value) {
+    return fma_f32(value, shares.new_share, before * shares.old_share);
+}
+
+ESP_FN void merge_split(Shared& s, const Queries& queries, const Place& place, int first, const float2 (&out)[kRows]) {
+    if (place.first_row < place.n_apart) {
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+            const int row = place.first_row + place.n_apart * i;
+            if (row >= queries.n_rows() || queries.visible(row) <= first) continue;
+            float2& merged = reinterpret_cast<float2*>(s.merged[row])[place.pair];
+            if (first == 0) {
+                merged = out[i];
+            } else {
+                const Shares shares = merge_shares(s.merged_m[row], s.merged_l[row], s.m[row], s.l[row]);
+                merged = make_float2(merge_value(shares, merged.x, out[i].x), merge_value(shares, merged.y, out[i].y));
+            }
+        }
+    }
+    block_sync();
+    const int row = threadIdx.x;
+    if (row < queries.n_rows() && queries.visible(row) > first) {
+        const Shares shares = merge_shares(s.merged_m[row], s.merged_l[row], s.m[row], s.l[row]);
+        s.merged_m[row] = first == 0 ? s.m[row] : shares.m;
+        s.merged_l[row] = first == 0 ? s.l[row] : shares.l;
+    }
+    block_sync();
+}
+
+ESP_FN void write_outputs(const Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, float* y) {
+    for (int i = threadIdx.x; i < queries.n_rows() * cache.head_dim; i += kSplit) {
+        const int row = i / cache.head_dim, d = i % cache.head_dim;
+        // A padding sequence sees nothing.
+        const float value = queries.visible(row) > 0 ? s.merged[row][d] / s.merged_l[row] : 0.0f;
+        y[queries.query(row, pass.n_head) * cache.head_dim + d] = value;
+    }
+    block_sync();
+}
+
+#define ESP_ATTENTION_PARAMETERS                                                                                       \
+    const float *q, const uint16_t *k, const uint16_t *v, const int *query_start, const int *context_lens,             \
+        const int *block_table, int n_seqs, int max_blocks, int n_tokens, int n_head, int n_head_kv, int head_dim,     \
+        int block_size, float scale
+#define ESP_ATTENTION_CACHE \
+    Cache { k, v, n_head_kv, head_dim, block_size }
+#define ESP_ATTENTION_PASS \
+    Pass { query_start, context_lens, block_table, n_seqs, max_blocks, n_tokens, n_head, scale }
+
+// The head chunk of blockIdx.x: chunks of up to kRows heads, ceil(group / kRows) of them for each KV head.
+ESP_FN int first_head_of(const Pass& pass, const Cache& cache, int chunk) {
+    const int group = pass.group(cache), n_chunks = (group + kRows - 1) / kRows;
+    return chunk / n_chunks * group + chunk % n_chunks * kRows;
+}
+
+// ---- All splits of a few tokens in one block: prefill, and decode where there are sequences enough.
+//   q, y float32 [n_tokens, n_head, head_dim]   the rest: Pass, Cache
+//   grid (n_head_kv * ceil(group / 8), ceil(n_tokens / tokens_per_block))   block 256
+// tokens_per_block = max(1, 8 / group). Bound by the fused multiply-adds of scores and outputs (two a key, query and
+// dimension); keys are read once for up to eight queries.
+extern "C" __global__ void __launch_bounds__(kSplit) attention(ESP_ATTENTION_PARAMETERS, float* y) {
+    __shared__ Shared s;
+    const Cache cache = ESP_ATTENTION_CACHE;
+    const Pass pass = ESP_ATTENTION_PASS;
+    const int tokens_per_block = max(1, kRows / pass.group(cache)), first_head = first_head_of(pass, cache, blockIdx.x);
+    const int last_token = min(pass.n_tokens, int(blockIdx.y + 1) * tokens_per_block);
+    const Place place = place_of_thread(cache);
+    for (int token = blockIdx.y * tokens_per_block; token < last_token;) {
+        const Queries queries = queries_from(pass, cache, token, last_token - token, first_head);
+        load_queries(s, q, pass, cache, queries);
+        block_sync();
+        const int end = queries.visible(queries.n_rows() - 1);
+        for (int first = 0; first < end; first += kSplit) {
+            float2 out[kRows];
+            attend_split(s, pass, cache, queries, place, first, min(end, first + kSplit), out);
+            merge_split(s, queries, place, first, out);
+        }
+        write_outputs(s, pass, cache, queries, y);
+        token += queries.n_tokens;
+    }
+}
+
+// ---- One split of one token: decode of few sequences.
+//   m, l float32 [n_tokens, n_head, n_splits]   o float32 [n_tokens, n_head, n_splits, head_dim]
+//   grid (n_head_kv * ceil(group / 8), n_splits, n_tokens)   block 256. Bound by latency, then by the reads of keys and values.
+extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTION_PARAMETERS, float* m, float* l, float* o) {
+    __shared__ Shared s;
+    const Cache cache = ESP_ATTENTION_CACHE;
+    const Pass pass = ESP_ATTENTION_PASS;
+    const Queries queries = queries_from(pass, cache, blockIdx.z, 1, first_head_of(pass, cache, blockIdx.x));
+    const int first = blockIdx.y * kSplit, end = min(queries.first_visible, first + kSplit);
+    if (first >= end) return;  // the whole block
+    const Place place = place_of_thread(cache);
+    load_queries(s, q, pass, cache, queries);
+    block_sync();
+    float2 out[kRows];
+    attend_split(s, pass, cache, queries, place, first, end, out);
+    if (place.first_row < place.n_apart) {
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) {
+            const int row = place.first_row + place.n_apart * i;
+            if (row >= queries.n_rows()) continue;
+            const int64_t at = queries.query(row, pass.n_head) * gridDim.y + blockIdx.y;
+            reinterpret_cast<float2*>(o)[at * (cache.head_dim / 2) + place.pair] = out[i];
+        }
+    }
+    if (int(threadIdx.x) < queries.n_rows()) {
+        const int64_t at = queries.query(int(threadIdx.x), pass.n_head) * gridDim.y + blockIdx.y;
+        m[at] = s.m[threadIdx.x], l[at] = s.l[threadIdx.x];
+    }
+}
+
+// ---- The splits of one query, merged in order.   grid (n_head, n_tokens)   block 256, a dimension a thread
+extern "C" __global__ void __launch_bounds__(kMaxHeadDim) attention_merge(const float* m, const float* l, const float* o,
+                                                                         const int* query_start, const int* context_lens,
+                                                                         int n_seqs, int n_splits, int head_dim, float* y) {
+    const Pass pass{query_start, context_lens, nullptr, n_seqs, 0, 0, 0, 0.0f};
+    const int token = blockIdx.y, seq = sequence_of(pass, token), d = threadIdx.x;
+    if (d >= head_dim) return;
+    const int visible = context_lens[seq] - (query_start[seq + 1] - 1 - token);
+    const int64_t query = int64_t(token) * gridDim.x + blockIdx.x, first = query * n_splits;
+    float merged = 0.0f, merged_m = 0.0f, merged_l = 1.0f;  // a padding sequence sees nothing
+    for (int split = 0; split * kSplit < visible; ++split) {
+        const float value = o[(first + split) * head_dim + d], split_m = m[first + split], split_l = l[first + split];
+        const Shares shares = merge_shares(merged_m, merged_l, split_m, split_l);
+        merged = split == 0 ? value : merge_value(shares, merged, value);
+        merged_m = split == 0 ? split_m : shares.m;
+        merged_l = split == 0 ? split_l : shares.l;
+    }
+    y[query * head_dim + d] = merged / merged_l;
+}
+
+// ---- k, v float32 [n_tokens, n_head_kv, head_dim] into the cache, rounded to f16.  slots int32 [n_tokens]: block * block_size +
+// offset, or -1 for a padding sequence, which is not stored.   grid (n_head_kv, n_tokens)   block 128
+extern "C" __global__ void __launch_bounds__(128) store_kv(const float* k, const float* v, const int* slots, int n_head_kv,
+                                                          int head_dim, int block_size, uint16_t* k_cache, uint16_t* v_cache) {
+    const int slot = slots[blockIdx.y];
+    if (slot < 0) return;
+    const int64_t head = int64_t(slot / block_size) * n_head_kv + blockIdx.x, from = (int64_t(blockIdx.y) * n_head_kv + blockIdx.x) * head_dim;
+    const int offset = slot % block_size;
+    for (int d = threadIdx.x; d < head_dim; d += 128) {
+        k_cache[(head * (head_dim / 2) + d / 2) * (2 * block_size) + 2 * offset + d % 2] = f16_bits(k[from + d]);
+        v_cache[(head * block_size + offset) * head_dim + d] = f16_bits(v[from + d]);
+    }
+}
+
+}  // namespace espalier

@@ -1,0 +1,162 @@
+"""Which kernels there are, and their machine code: compiled by NVRTC when first needed, kept on disk.
+
+A cubin's name carries a digest of every file it is made of, its defines, the architecture and the compiler, so an
+old one is never taken for a new one and several versions share the folder.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kernels.cuda import nvrtc, sources
+from kernels.cuda.errors import CudaError
+from kernels.quant_tensor import TYPES
+
+SOURCE_FOLDER = Path(__file__).parent
+QUIET_SECONDS = 2.0
+
+DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
+#: Types with a tile layout and kernels of their own (kt_tiles.cuh); the others lie as file rows.
+TILED_TYPES = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
+
+
+@dataclass(frozen=True)
+class KernelModule:
+    """One compilation of one .cu file."""
+
+    name: str
+    source: str  # in this folder
+    kernels: tuple[str, ...]
+    defines: tuple[str, ...] = ()
+    #: Hot kernel -> the weights that a thread takes in per trip of its main loop: what instructions are counted by.
+    weights_per_iteration: Mapping[str, int] = field(default_factory=dict)
+    hot: frozenset[str] = frozenset()  # further kernels that must not spill
+
+
+def _rows_module(type_name: str) -> KernelModule:
+    return KernelModule(
+        name=f"rows_{type_name}",
+        source="linear.cu",
+        defines=(f"ESP_TYPE={type_name}",),
+        kernels=("linear_plain", "linear_matmul", "embed"),
+        weights_per_iteration={"linear_plain": 32},
+        hot=frozenset({"linear_matmul"}),
+    )
+
+
+def _table_module(type_name: str) -> KernelModule:
+    """Of a tiled type: where only embeddings read a matrix, it lies as the file's rows."""
+    return KernelModule(f"rows_{type_name}", "embed.cu", ("embed",), (f"ESP_TYPE={type_name}",))
+
+
+def _tiles_module(type_name: str) -> KernelModule:
+    return KernelModule(
+        name=f"tiles_{type_name}",
+        source="kt_linear.cu",
+        defines=(f"ESP_TYPE={type_name}",),
+        kernels=(
+            *("kt_pack", "kt_dmmv_1", "kt_dmmv_8", "kt_dmmv_dp4a"),
+            *("linear_plain", "linear_matmul", "embed"),
+        ),
+        weights_per_iteration={"kt_dmmv_1": 256, "kt_dmmv_8": 64, "kt_dmmv_dp4a": 128, "linear_plain": 32},
+        hot=frozenset({"linear_matmul"}),
+    )
+
+
+def _dense_module(type_name: str) -> KernelModule:
+    return KernelModule(
+        f"dense_{type_name}", "dense_linear.cu", ("dense_linear", "embed"), (f"ESP_TYPE={type_name}",)
+    )
+
+
+_ACTIVATIONS = KernelModule(
+    "activations",
+    "activations.cu",
+    (
+        *("quantize_activations", "rms_norm", "silu_mul", "add"),
+        *("add_bias", "take_rows", "rope_angles", "rope"),
+    ),
+    hot=frozenset({"quantize_activations", "rms_norm", "silu_mul"}),
+)
+_ATTENTION = KernelModule(
+    "attention",
+    "attention.cu",
+    ("attention", "attention_split", "attention_merge", "store_kv"),
+    hot=frozenset({"attention", "attention_split"}),
+)
+
+#: Every module by name. What a device runs, what is compiled in tests and what the emulation builds is this table.
+MODULES: dict[str, KernelModule] = {
+    module.name: module
+    for module in (
+        _ACTIVATIONS,
+        _ATTENTION,
+        *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),
+        *(_rows_module(name) for name in TYPES if name not in DENSE_TYPES and name not in TILED_TYPES),
+        *(_table_module(name) for name in TILED_TYPES),
+        *(_tiles_module(name) for name in TILED_TYPES),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """ESPALIER_CACHE, else `espalier` in the user's cache folder (XDG base directories)."""
+    chosen = os.environ.get("ESPALIER_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espalier"
+
+
+class CubinCache:
+    """Machine code for one architecture ("sm_90"). Says once that it compiles, if that takes long."""
+
+    def __init__(self, arch: str) -> None:
+        self._arch = arch
+        self._has_spoken = False
+
+    def path(self, module: KernelModule) -> Path:
+        """The module's cubin, compiled now if the folder has none. Raises CudaError."""
+        source = SOURCE_FOLDER / module.source
+        try:
+            files = sources.included_files(source, [nvrtc.INCLUDE_ROOT])
+            key = sources.digest(files, self._arch, str(nvrtc.version()), *nvrtc.OPTIONS, *module.defines)
+            path = cache_folder() / f"{module.name}-{self._arch}-{key}.cubin"
+            if not path.is_file():
+                with self._spoken():
+                    _write(path, nvrtc.compile_cubin(source, module.defines, self._arch).cubin)
+            return path
+        except nvrtc.NvrtcError as error:
+            raise CudaError(str(error).partition("\n")[0]) from error
+        except OSError as error:
+            raise CudaError(
+                f"compiled kernels cannot be kept in {cache_folder()} ({error.strerror}); "
+                "set ESPALIER_CACHE to another folder"
+            ) from error
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        timer = threading.Timer(QUIET_SECONDS, self._speak)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _speak(self) -> None:
+        if not self._has_spoken:
+            self._has_spoken = True
+            line = f"compiling CUDA kernels for {self._arch}; this happens once, they are kept in {cache_folder()}"
+            print(line, file=sys.stderr)
+
+
+def _write(path: Path, cubin: bytes) -> None:
+    """In one step, so that another process never reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished.write_bytes(cubin)
+    unfinished.replace(path)

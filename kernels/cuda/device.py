@@ -1,0 +1,153 @@
+"""One GPU through CuPy: opened and checked, its memory, its stream, and launches by kernel name.
+
+Nothing here is global: another device is another `Device`.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kernels.cuda.compile import MODULES, CubinCache
+from kernels.cuda.errors import CudaError, CudaMemoryError, CupyMissingError
+
+#: The oldest cards whose int8 tensor cores and asynchronous copies the kernels use.
+OLDEST_CAPABILITY = (8, 0)
+
+
+class Device:
+    """Raises CudaError, one line, where there is no CuPy, no driver, no card of that index or too old a card."""
+
+    def __init__(self, index: int = 0) -> None:
+        self._cupy = _import_cupy()
+        runtime = self._cupy.cuda.runtime
+        try:
+            n_devices = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            raise CudaError(_no_driver(error)) from error
+        if not 0 <= index < n_devices:
+            raise CudaError(f"there is no GPU {index}; this machine has {n_devices}")
+        self.index = index
+        self._device = self._cupy.cuda.Device(index)
+        properties = runtime.getDeviceProperties(index)
+        self.name: str = properties["name"].decode()
+        capability = (properties["major"], properties["minor"])
+        if capability < OLDEST_CAPABILITY:
+            raise CudaError(
+                f"{self.name} has compute capability {capability[0]}.{capability[1]}; "
+                "the kernels need 8.0 or newer (Ampere)"
+            )
+        self.n_multiprocessors: int = properties["multiProcessorCount"]
+        self._cubins = CubinCache(f"sm_{capability[0]}{capability[1]}")
+        with self._device:
+            self._stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._kernels: dict[tuple[str, str], Any] = {}
+
+    def use(self) -> None:
+        """Make it the calling thread's device: a step may run on another thread than the load."""
+        self._device.use()
+
+    # Memory
+
+    def allocate(self, n_bytes: int) -> "DeviceBuffer":
+        """Uninitialized memory. Raises CudaMemoryError."""
+        try:
+            with self._device:
+                return DeviceBuffer(self._cupy.empty(max(n_bytes, 1), np.uint8), n_bytes)
+        except self._cupy.cuda.memory.OutOfMemoryError:
+            raise CudaMemoryError(
+                f"{self.name} has {_mib(self.free_bytes())} of memory free, {_mib(n_bytes)} more are needed"
+            ) from None
+
+    def pinned(self, n_bytes: int) -> np.ndarray:
+        """uint8 [n_bytes] of host memory that copies to and from the device need no detour for."""
+        return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(max(n_bytes, 1)), np.uint8, n_bytes)
+
+    def free_bytes(self) -> int:
+        with self._device:
+            return int(self._cupy.cuda.runtime.memGetInfo()[0])
+
+    # The stream: everything below happens in the order of the calls, behind the caller's back until `synchronize`.
+
+    def upload(self, to: int, values: np.ndarray) -> None:
+        """values contiguous; they must not change before the copy has run."""
+        runtime = self._cupy.cuda.runtime
+        runtime.memcpyAsync(
+            to, values.ctypes.data, values.nbytes, runtime.memcpyHostToDevice, self._stream.ptr
+        )
+
+    def download(self, to: np.ndarray, source: int) -> None:
+        runtime = self._cupy.cuda.runtime
+        runtime.memcpyAsync(to.ctypes.data, source, to.nbytes, runtime.memcpyDeviceToHost, self._stream.ptr)
+
+    def clear(self, to: int, n_bytes: int) -> None:
+        self._cupy.cuda.runtime.memsetAsync(to, 0, n_bytes, self._stream.ptr)
+
+    def launch(
+        self, module: str, kernel: str, grid: Sequence[int], block: int, arguments: Sequence[np.generic]
+    ) -> None:
+        """arguments: NumPy scalars of the kernel's own types, pointers as uint64."""
+        self._kernel(module, kernel)(tuple(grid), (block,), tuple(arguments), stream=self._stream)
+
+    def synchronize(self) -> None:
+        self._stream.synchronize()
+
+    def mark(self) -> Any:
+        """An event that has happened when all work up to here is done."""
+        event = self._cupy.cuda.Event(block=False, disable_timing=True)
+        event.record(self._stream)
+        return event
+
+    # Graphs
+
+    def begin_capture(self) -> None:
+        """From here on launches are recorded instead of run."""
+        self._stream.begin_capture()
+
+    def end_capture(self) -> Any:
+        return self._stream.end_capture()
+
+    def replay(self, graph: Any) -> None:
+        graph.launch(self._stream)
+
+    def _kernel(self, module: str, kernel: str) -> Any:
+        found = self._kernels.get((module, kernel))
+        if found is None:
+            with self._device:
+                loaded = self._cupy.RawModule(path=str(self._cubins.path(MODULES[module])))
+                for name in MODULES[module].kernels:
+                    self._kernels[module, name] = loaded.get_function(name)
+            found = self._kernels[module, kernel]
+        return found
+
+
+class DeviceBuffer:
+    """Owns device memory; `pointer` is its address."""
+
+    __slots__ = ("_array", "n_bytes", "pointer")
+
+    def __init__(self, array: Any, n_bytes: int) -> None:
+        self._array = array
+        self.n_bytes = n_bytes
+        self.pointer: int = array.data.ptr
+
+
+def _import_cupy() -> Any:
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise CupyMissingError(
+            f"CUDA needs CuPy, which does not load ({error}); install espalier[cuda13] or espalier[cuda12]"
+        ) from error
+
+
+def _no_driver(error: Exception) -> str:
+    text = str(error)
+    if "InsufficientDriver" in text:
+        return "the NVIDIA driver is older than this CuPy needs; update it, or install espalier[cuda12]"
+    return f"no usable NVIDIA GPU or driver ({text.partition(':')[0].strip()}); nvidia-smi shows what the system sees"
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.0f} MiB"

@@ -1,0 +1,27 @@
+// The kernels of one quantized type whose weights lie as file rows; compiled once per type with ESP_TYPE.
+#include "cuda/embed.cuh"
+#include "cuda/file_rows.cuh"
+#include "cuda/linear_matmul.cuh"
+#include "cuda/linear_plain.cuh"
+
+namespace espalier {
+
+using Weights = FileRows<ESP_TYPE>;
+
+extern "C" __global__ void __launch_bounds__(kPlainThreads) linear_plain(ESP_LINEAR_PARAMETERS) {
+    const Parts parts = ESP_LINEAR_PARTS;
+    linear_plain_rows<Weights>(part_of_block(parts, blockIdx.x, kPlainRows), ESP_LINEAR_ACTIVATIONS, blockIdx.y * kPlainTokens);
+}
+
+extern "C" __global__ void __launch_bounds__(kMatmulThreads) linear_matmul(ESP_LINEAR_PARAMETERS) {
+    const Parts parts = ESP_LINEAR_PARTS;
+    linear_matmul_rows<Weights>(part_of_block(parts, blockIdx.x, kMatmulRows), ESP_LINEAR_ACTIVATIONS,
+                                blockIdx.y * kMatmulTokens);
+}
+
+extern "C" __global__ void __launch_bounds__(kEmbedThreads) embed(const uint8_t* table, int n_out, int n_in,
+                                                                  const int* token_ids, float* y) {
+    embed_block<Weights>(table, n_out, n_in, token_ids, y);
+}
+
+}  // namespace espalier

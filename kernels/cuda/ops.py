@@ -1,0 +1,287 @@
+"""The CUDA backend: the Ops protocol as launches on one stream of one GPU.
+
+Bit for bit what the CPU backend computes: the linears by one formula (common/linear_formula.h), norms, exponentials
+and attention in the CPU's own order. Where a linear follows, the int8 form of an activation is written by the kernel
+that makes it. Nothing waits for the device but `to_host`.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kernels.cpu.ops import CpuOps
+from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
+from kernels.cuda.device import Device, DeviceBuffer
+from kernels.cuda.linear_forms import form_for, groups_of_one_launch, launch_linear
+from kernels.cuda.recorder import Recorder
+from kernels.cuda.weights import DeviceMatrix, Uploader
+from kernels.ops import KV_SPLIT, AttentionBatch
+from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+
+THREADS = 256  # of the kernels in activations.cu that work on single values
+EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
+QUERY_ROWS = 8  # attention.cu, kRows
+MAX_HEAD_DIM = 256
+#: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
+SPLIT_BLOCKS_PER_MULTIPROCESSOR = 4
+SPLIT_RESULT_BYTES = 64 << 20
+#: One part in this many of the free memory is left by a KV cache to activations, recorded passes and the driver.
+WORKSPACE_SHARE = 8
+#: A block table has this many columns or twice, four times, ... as many, so that few passes are recorded.
+LEAST_TABLE_COLUMNS = 16
+
+
+class LayerCache(NamedTuple):
+    """One layer's keys and values, f16: the layouts of attention.cu."""
+
+    k: DeviceBuffer  # [n_blocks, n_head_kv, head_dim / 2, block_size, 2]
+    v: DeviceBuffer  # [n_blocks, n_head_kv, block_size, head_dim]
+    n_head_kv: int
+    head_dim: int
+    block_size: int
+
+
+class CudaOps:
+    """device: the index of the GPU. Raises CudaError where it cannot be used."""
+
+    name = "cuda"
+    kv_types = ("f16",)
+
+    def __init__(self, device: int = 0) -> None:
+        self._device = Device(device)
+        self._uploader = Uploader(self._device)
+        self._arena = Arena(self._device)
+        self._indices = IndexArena(self._device)
+        self._recorder = Recorder(self._device, self._arena)
+        self._host = self._device.pinned(0)
+        self._cpu = CpuOps()  # looks at files before they go up
+        self.device_name = self._device.name
+
+    # Loading
+
+    def load_quant(
+        self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
+    ) -> QuantTensor:
+        check_uses(uses)
+        file_bytes = checked_file_bytes(type_name, shape, data)
+        quant_type = TYPES[type_name]
+        self._device.use()
+        matrix = self._uploader.matrix(quant_type, *shape, file_bytes, uses)
+        return QuantTensor(matrix, quant_type, shape, matrix.buffer.n_bytes)
+
+    def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
+        return self._cpu.first_nonfinite_row(type_name, shape, data)
+
+    def load_vector(self, values: np.ndarray) -> DeviceArray:
+        floats = np.array(values, np.float32).reshape(-1)
+        buffer = self._device.allocate(floats.nbytes)
+        self._device.upload(buffer.pointer, floats)
+        self._device.synchronize()
+        return DeviceArray(buffer.pointer, floats.shape, buffer)
+
+    def new_kv_cache(
+        self,
+        n_layer: int,
+        n_blocks: int,
+        block_size: int,
+        n_head_kv: int,
+        head_dim: int,
+        kv_type: str = "f16",
+    ) -> list[LayerCache]:
+        """Raises ValueError for a type or a head size that the attention kernels do not have."""
+        if kv_type not in self.kv_types:
+            raise ValueError(f"no cache of {kv_type}; the CUDA backend has {', '.join(self.kv_types)}")
+        if head_dim % 2 or not 2 <= head_dim <= MAX_HEAD_DIM:
+            raise ValueError(
+                f"heads of {head_dim} values; the CUDA attention has even sizes up to {MAX_HEAD_DIM}"
+            )
+        self._uploader.finish()
+        n_bytes = 2 * n_blocks * block_size * n_head_kv * head_dim
+        layers = []
+        for _ in range(n_layer):
+            k, v = self._device.allocate(n_bytes), self._device.allocate(n_bytes)
+            self._device.clear(k.pointer, n_bytes)
+            self._device.clear(v.pointer, n_bytes)
+            layers.append(LayerCache(k, v, n_head_kv, head_dim, block_size))
+        return layers
+
+    def free_bytes(self) -> int:
+        free = self._device.free_bytes()
+        return free - free // WORKSPACE_SHARE
+
+    def index_array(self, values: np.ndarray) -> DeviceArray:
+        return self._indices.put(values)
+
+    # Each step
+
+    def begin_step(self) -> None:
+        self._device.use()
+        self._indices.reset()
+
+    def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
+        columns = LEAST_TABLE_COLUMNS
+        while columns < n_columns:
+            columns *= 2
+        return 1 << (n_seqs - 1).bit_length(), columns
+
+    def recorded(self, key: Hashable, compute: Callable[[], DeviceArray]) -> DeviceArray:
+        self._indices.send()
+        return self._recorder.run(key, compute)
+
+    def to_host(self, x: DeviceArray) -> np.ndarray:
+        n_bytes = 4 * int(np.prod(x.shape))
+        if self._host.nbytes < n_bytes:
+            self._host = self._device.pinned(n_bytes)
+        self._device.download(self._host[:n_bytes], x.pointer)
+        self._device.synchronize()
+        return self._host[:n_bytes].view(np.float32).reshape(x.shape)
+
+    def embed(self, table: QuantTensor, token_ids: DeviceArray) -> DeviceArray:
+        matrix: DeviceMatrix = table.data
+        out = self._arena.take(len(token_ids), matrix.n_in)
+        grid = (-(-matrix.n_in // EMBED_COLUMNS[matrix.layout]), len(token_ids))
+        weights = (np.uint64(matrix.buffer.pointer), matrix.n_out, matrix.n_in)
+        self._run(matrix.module, "embed", grid, 64, *weights, token_ids, out)
+        return out
+
+    def take_rows(self, x: DeviceArray, rows: DeviceArray) -> DeviceArray:
+        n = x.shape[1]
+        out = self._arena.take(len(rows), n)
+        self._run("activations", "take_rows", (-(-n // THREADS), len(rows)), THREADS, x, rows, n, out)
+        return out
+
+    def rms_norm(self, x: DeviceArray, weight: DeviceArray, eps: float) -> DeviceArray:
+        n_tokens, n = x.shape
+        out = self._activation(n_tokens, n)
+        self._run(
+            "activations", "rms_norm", (n_tokens,), THREADS, x, weight, float(eps), n, out, *_int8_form(out)
+        )
+        return out
+
+    def linear(self, x: DeviceArray, weight: QuantTensor) -> DeviceArray:
+        return self.linear_many(x, (weight,))[0]
+
+    def linear_many(self, x: DeviceArray, weights: Sequence[QuantTensor]) -> list[DeviceArray]:
+        n_tokens = x.shape[0]
+        matrices: list[DeviceMatrix] = [weight.data for weight in weights]
+        outs = [self._arena.take(n_tokens, matrix.n_out) for matrix in matrices]
+        int8, lease = x.int8, None  # lease: of an int8 form made here, used until the last launch
+        for group in groups_of_one_launch(matrices):
+            parts, part_outs = [matrices[i] for i in group], [outs[i] for i in group]
+            if parts[0].layout == "dense":
+                for matrix, out in zip(parts, part_outs, strict=True):
+                    self._dense_linear(x, matrix, out)
+                continue
+            if int8 is None:
+                int8, lease = self._quantized(x)
+            self._indices.send()
+            launch_linear(self._device, form_for(parts[0], n_tokens), parts, int8, n_tokens, part_outs)
+        del lease
+        return outs
+
+    def add(self, x: DeviceArray, y: DeviceArray) -> DeviceArray:
+        out = self._arena.take(*x.shape)
+        n_values = np.int64(np.prod(x.shape))
+        self._run("activations", "add", (-(-int(n_values) // THREADS),), THREADS, x, y, n_values, out)
+        return out
+
+    def add_bias(self, x: DeviceArray, bias: DeviceArray) -> DeviceArray:
+        n_tokens, n = x.shape
+        out = self._arena.take(n_tokens, n)
+        self._run("activations", "add_bias", (-(-n // THREADS), n_tokens), THREADS, x, bias, n, out)
+        return out
+
+    def rope_angles(self, positions: DeviceArray, freqs: DeviceArray, mscale: float) -> DeviceArray:
+        half = len(freqs)
+        out = self._arena.take(len(positions), half, 2)
+        grid = (-(-half // 32), len(positions))
+        self._run("activations", "rope_angles", grid, 32, positions, freqs, float(mscale), half, out)
+        return out
+
+    def rope(self, x: DeviceArray, angles: DeviceArray, interleaved: bool) -> DeviceArray:
+        n_tokens, n_head, head_dim = x.shape
+        out = self._arena.take(n_tokens, n_head, head_dim)
+        half = angles.shape[1]
+        self._run(
+            "activations", "rope", (n_head, n_tokens), 128, x, angles, head_dim, half, int(interleaved), out
+        )
+        return out
+
+    def store_kv(self, k: DeviceArray, v: DeviceArray, cache: LayerCache, slots: DeviceArray) -> None:
+        self._run(
+            "attention",
+            "store_kv",
+            (cache.n_head_kv, len(slots)),
+            128,
+            *(k, v, slots, cache.n_head_kv, cache.head_dim, cache.block_size),
+            np.uint64(cache.k.pointer),
+            np.uint64(cache.v.pointer),
+        )
+
+    def attention(
+        self, q: DeviceArray, cache: LayerCache, batch: AttentionBatch, scale: float
+    ) -> DeviceArray:
+        n_tokens, n_head, head_dim = q.shape
+        group = n_head // cache.n_head_kv
+        n_chunks = cache.n_head_kv * -(-group // QUERY_ROWS)
+        n_splits = -(-batch.block_table.shape[1] * cache.block_size // KV_SPLIT)
+        out = self._arena.take(n_tokens, n_head, head_dim)
+        shared = (
+            *(q, np.uint64(cache.k.pointer), np.uint64(cache.v.pointer), *batch),
+            *(*batch.block_table.shape, n_tokens, n_head),
+            *(cache.n_head_kv, head_dim, cache.block_size, float(scale)),
+        )
+        n_values = n_tokens * n_head * n_splits
+        blocks_wanted = SPLIT_BLOCKS_PER_MULTIPROCESSOR * self._device.n_multiprocessors
+        alone = n_splits == 1 or n_tokens * n_chunks >= blocks_wanted
+        if alone or 4 * n_values * head_dim > SPLIT_RESULT_BYTES:
+            n_blocks = -(-n_tokens // max(1, QUERY_ROWS // group))
+            self._run("attention", "attention", (n_chunks, n_blocks), THREADS, *shared, out)
+            return out
+        parts = [self._arena.take(n_values, width) for width in (1, 1, head_dim)]  # m, l and o of every split
+        self._run("attention", "attention_split", (n_chunks, n_splits, n_tokens), THREADS, *shared, *parts)
+        where = (batch.query_start, batch.context_lens, len(batch.block_table), n_splits, head_dim)
+        self._run("attention", "attention_merge", (n_head, n_tokens), THREADS, *parts, *where, out)
+        return out
+
+    def silu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:
+        n_tokens, n = gate.shape
+        out = self._activation(n_tokens, n)
+        grid = (-(-n // THREADS), n_tokens)
+        self._run("activations", "silu_mul", grid, THREADS, gate, up, n, out, *_int8_form(out))
+        return out
+
+    def _activation(self, n_tokens: int, n: int) -> DeviceArray:
+        """What a linear is likely to read next."""
+        return self._arena.take(n_tokens, n) if n % 32 else self._arena.take_with_int8(n_tokens, n)
+
+    def _quantized(self, x: DeviceArray) -> tuple[Int8Form, object]:
+        n_tokens, n = x.shape
+        int8, lease = self._arena.take_int8(n_tokens, n)
+        grid = (-(-n // THREADS), n_tokens)
+        self._run("activations", "quantize_activations", grid, THREADS, x, n, *map(np.uint64, int8))
+        return int8, lease
+
+    def _dense_linear(self, x: DeviceArray, matrix: DeviceMatrix, out: DeviceArray) -> None:
+        grid = (-(-matrix.n_out // 32), -(-x.shape[0] // 8))
+        weights = np.uint64(matrix.buffer.pointer)
+        shape = (matrix.n_out, matrix.n_in, x.shape[0])
+        self._run(matrix.module, "dense_linear", grid, 128, weights, x, *shape, out)
+
+    def _run(self, module: str, kernel: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
+        self._indices.send()
+        self._device.launch(module, kernel, grid, threads, [_scalar(a) for a in arguments])
+
+
+def _int8_form(x: DeviceArray) -> tuple[np.uint64, ...]:
+    return tuple(map(np.uint64, x.int8)) if x.int8 is not None else (np.uint64(0),) * 3
+
+
+def _scalar(argument: Any) -> np.generic:
+    """A kernel argument of its own type: arrays are addresses, int is int32, float float32."""
+    if isinstance(argument, DeviceArray):
+        return np.uint64(argument.pointer)
+    if isinstance(argument, np.generic):
+        return argument
+    return np.int32(argument) if isinstance(argument, int) else np.float32(argument)

@@ -1,0 +1,167 @@
+"""A whole model on the emulated GPU: the CPU backend's bits, from prefill to sampled text."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import Engine, EngineConfig, SamplingParams
+from engine.batch import Chunk
+from engine.errors import ResourceError
+from engine.forward import ForwardPass
+from engine.loading import LoadedModel, load_model
+from kernels import load_backend
+from kernels.ops import Ops
+from support.cuda_device import ON_CARD, cuda_device
+from support.fake_cupy import Machine
+from support.tiny_models import write_tiny_llama
+
+BLOCK_SIZE = 16
+N_BLOCKS = 24  # more than the sequences use, so that their blocks can lie anywhere
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture(scope="module")
+def cuda_ops(machine: Machine) -> Iterator[Ops]:
+    with cuda_device(machine):
+        yield load_backend("cuda")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny") / "model.gguf", n_layer=1)
+
+
+class Sequences:
+    """Three sequences over one cache, advanced by as many tokens of each as a pass asks for."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        config = loaded.config
+        layers = loaded.ops.new_kv_cache(
+            config.n_layer, N_BLOCKS, BLOCK_SIZE, config.n_head_kv, config.head_dim
+        )
+        self._forward = ForwardPass(loaded.model, loaded.ops, layers, BLOCK_SIZE)
+        rng = np.random.default_rng(7)
+        self._blocks = rng.permutation(N_BLOCKS).reshape(3, -1).tolist()
+        self._token_ids = rng.integers(3, config.n_vocab, (3, 128)).tolist()
+        self._n_cached = [0, 0, 0]
+
+    def run(self, lengths: dict[int, int]) -> np.ndarray:
+        """Logits of the last token of each sequence in lengths."""
+        chunks = []
+        for i, n in lengths.items():
+            first = self._n_cached[i]
+            self._n_cached[i] += n
+            chunks.append(Chunk(self._token_ids[i][first : first + n], first, self._blocks[i]))
+        logits = self._forward.run(chunks)
+        assert logits is not None
+        return logits.copy()
+
+
+#: Tokens of each sequence in each pass: a prompt of two pieces beside others that begin and decode, then ragged
+#: decode steps of two and of three sequences, often enough that each kind is recorded and replayed.
+PASSES = (
+    [{0: 5}, {0: 12, 1: 20}, {0: 1, 1: 1, 2: 40}] + [{0: 1, 2: 1}] * 3 + [{2: 1, 0: 1, 1: 1}] * 4 + [{1: 1}]
+)
+
+
+def passes_of(path: Path, ops: Ops) -> list[np.ndarray]:
+    sequences = Sequences(load_model(path, ops))
+    return [sequences.run(lengths) for lengths in PASSES]
+
+
+def test_prefill_and_ragged_decodes_give_the_cpu_s_logits(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
+    # Equal, not close: both backends compute one formula in one order (docs/cuda.md).
+    for on_cpu, on_gpu in zip(passes_of(tiny, cpu_ops), passes_of(tiny, cuda_ops), strict=True):
+        np.testing.assert_array_equal(on_gpu, on_cpu)
+
+
+@pytest.mark.skipif(ON_CARD, reason="the emulated device counts allocations")
+def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machine: Machine) -> None:
+    sequences = Sequences(load_model(tiny, cuda_ops))
+    for lengths in PASSES[:6]:  # the last three of one kind: seen, recorded, replayed
+        sequences.run(lengths)
+    before, n_kernels = machine.n_allocations, len(machine.launched)
+    sequences.run({0: 1, 2: 1})
+    assert machine.n_allocations == before
+    assert len(machine.launched) > n_kernels, "the replay ran its kernels"
+
+
+def texts(loaded: LoadedModel) -> dict[str, list[int]]:
+    """Three requests that come and go: greedy, sampled, and sampled with penalties."""
+    engine = Engine(loaded, EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64))
+    rng = np.random.default_rng(3)
+    for name, params in {
+        "greedy": SamplingParams(temperature=0, max_tokens=5, ignore_eos=True),
+        "sampled": SamplingParams(temperature=0.9, top_p=0.9, seed=11, max_tokens=7, ignore_eos=True),
+        "penalized": SamplingParams(
+            temperature=1.2, top_k=40, presence_penalty=1.0, seed=5, max_tokens=4, ignore_eos=True
+        ),
+    }.items():
+        engine.add(name, rng.integers(3, loaded.config.n_vocab, 19).tolist(), params)
+    got: dict[str, list[int]] = {}
+    while engine.has_work:
+        for event in engine.step():
+            assert event.finish_reason != "error", event.error
+            got.setdefault(event.request_id, []).extend(event.token_ids)
+    engine.check_integrity()
+    return got
+
+
+def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
+    assert texts(load_model(tiny, cuda_ops)) == texts(load_model(tiny, cpu_ops))
+
+
+def test_a_shared_model_continues_as_on_the_cpu(shared: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
+    path = shared / "models" / "stories-wide256-IQ2_KT.gguf"
+    prompt = [1, 80, 147, 201, 45]
+    logits = []
+    for ops in (cpu_ops, cuda_ops):
+        loaded = load_model(path, ops)
+        config = loaded.config
+        layers = ops.new_kv_cache(config.n_layer, 1, BLOCK_SIZE, config.n_head_kv, config.head_dim)
+        forward = ForwardPass(loaded.model, ops, layers, BLOCK_SIZE)
+        first = forward.run([Chunk(prompt, 0, [0])])
+        assert first is not None
+        steps = [first.copy()]
+        for position in range(len(prompt), len(prompt) + 3):
+            step = forward.run([Chunk([int(np.argmax(steps[-1][0]))], position, [0])])
+            assert step is not None
+            steps.append(step.copy())
+        logits.append(np.concatenate(steps))
+    np.testing.assert_array_equal(logits[1], logits[0])
+
+
+@pytest.mark.skipif(ON_CARD, reason="a card cannot be lost at will")
+def test_a_lost_device_fails_the_step(tiny: Path) -> None:
+    # What the server makes of any exception of a step: test_an_engine_that_fails_ends_its_streams_and_its_health.
+    machine = Machine()
+    with cuda_device(machine):
+        sequences = Sequences(load_model(tiny, load_backend("cuda")))
+        sequences.run({0: 2})
+        machine.lose_device()
+        with pytest.raises(RuntimeError, match="unspecified launch failure"):
+            sequences.run({0: 1})
+
+
+@pytest.mark.skipif(ON_CARD, reason="a card's memory is what it is")
+def test_a_model_larger_than_the_device_is_refused_before_it_goes_up(tiny: Path) -> None:
+    machine = Machine(total_memory=(8 << 20) + (64 << 10))  # the backend's own 8 MiB and hardly more
+    with cuda_device(machine):
+        ops = load_backend("cuda")
+        before = machine.n_allocations
+        with pytest.raises(
+            ResourceError, match=r"weights take \d+ MiB, \d+ MiB more than the device has free"
+        ):
+            load_model(tiny, ops)
+        assert machine.n_allocations == before
+
+
+def test_heads_that_attention_has_no_kernel_for_are_refused(tiny: Path, cuda_ops: Ops) -> None:
+    with pytest.raises(ValueError, match="heads of 512 values"):
+        cuda_ops.new_kv_cache(1, 1, BLOCK_SIZE, 1, 512)

@@ -1,0 +1,66 @@
+"""--device and --threads become a backend, or one line that says what is there and what would work."""
+
+import sys
+from unittest import mock
+
+import pytest
+
+from engine import EspalierError
+from support.fake_cupy import Machine, installed
+from tools.backends import backend_line, open_backend
+
+#: What a machine lacks, and words of the line about it.
+UNUSABLE = {
+    "no driver": (Machine(driver_version=0), ("driver", "older")),
+    "an old driver": (Machine(driver_version=11040, runtime_version=12000), ("driver", "older", "cuda12")),
+    "no card": (Machine(n_devices=0), ("no usable NVIDIA GPU", "nvidia-smi")),
+    "an old card": (Machine(capability=(7, 5), name="Old Card"), ("Old Card", "7.5", "8.0")),
+}
+
+
+@pytest.mark.parametrize("lack", UNUSABLE)
+def test_a_gpu_that_cannot_be_used_is_one_line(lack: str) -> None:
+    machine, words = UNUSABLE[lack]
+    with installed(machine), pytest.raises(EspalierError) as refused:
+        open_backend("cuda", None)
+    line = str(refused.value)
+    assert "\n" not in line
+    assert line.startswith("--device cuda: ")
+    assert all(word in line for word in words)
+
+
+@pytest.mark.parametrize("lack", UNUSABLE)
+def test_auto_then_takes_the_cpu_and_says_why(lack: str, capsys: pytest.CaptureFixture[str]) -> None:
+    machine, words = UNUSABLE[lack]
+    with installed(machine):
+        assert open_backend("auto", None).name == "cpu"
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert all(word in told for word in words)
+
+
+def test_without_cupy_cuda_names_the_extras_and_auto_is_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        open_backend("cpu", 1).name == "cpu"
+    )  # imported outside: patch.dict forgets what is imported within
+    with mock.patch.dict(sys.modules, {"cupy": None}):
+        with pytest.raises(EspalierError, match=r"espalier\[cuda13\]"):
+            open_backend("cuda", None)
+        assert open_backend("auto", None).name == "cpu"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_is_used_and_named(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with installed(Machine(name="Some Card")):
+        ops = open_backend(device, None)
+        assert backend_line(ops) == "cuda, Some Card"
+    assert capsys.readouterr().err == ""
+
+
+def test_threads_are_for_the_cpu() -> None:
+    with installed(Machine()):
+        assert open_backend("auto", 1).n_threads == 1
+        for device in ("cuda", "reference"):
+            with pytest.raises(EspalierError, match="--threads has no meaning"):
+                open_backend(device, 1)
