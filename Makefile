@@ -6,7 +6,7 @@ NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*
 MODEL ?=
 ARGS ?=
 
-.PHONY: serve test test-slow fuzz check bench build format docs golden clean image-check
+.PHONY: serve test test-slow fuzz check bench build format docs golden clean image-check picture
 
 serve: $(VENV)/installed
 	@exec $(VENV)/bin/espalier serve $(MODEL) $(ARGS)
@@ -14,12 +14,12 @@ serve: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(VENV)/installed-oracle
+test-slow: $(VENV)/installed-slow
 	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 # Ten minutes for each of the GGUF reader, the tokenizer builder and the template renderer.
 FUZZ_SECONDS ?= 600
-fuzz: $(VENV)/installed-oracle
+fuzz: $(VENV)/installed-slow
 	ESPALIER_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/python -m pytest tests/engine/test_fuzz.py
 
 check: $(VENV)/installed-dev
@@ -41,8 +41,12 @@ format: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(VENV)/bin/python -m tools.reference_pages
 
+# docs/terminal.svg, from a real run.
+picture: $(VENV)/installed
+	PYTHONPATH=. $(VENV)/bin/python docs/terminal_picture.py
+
 # What tests/engine/test_models.py compares with, from the independent implementation.
-golden: $(VENV)/installed-oracle
+golden: $(VENV)/installed-slow
 	PYTHONPATH=tests:. $(VENV)/bin/python -m support.transformers_oracle
 
 clean:
@@ -69,10 +73,10 @@ $(VENV)/installed-dev: $(VENV)/build-tools $(NATIVE)
 	@touch $@ $(VENV)/installed
 
 image-check: $(VENV)/installed-dev
-	$(PIP_ENV) $(VENV)/bin/python -m pip install -q -e '.[images]' --no-build-isolation
+	$(VENV)/bin/python -m pytest tests/test_containers.py
 	$(VENV)/bin/python docker/check_images.py $(ARGS)
 
-# torch and transformers, which only `make test-slow` and `make golden` need, and Atheris.
-$(VENV)/installed-oracle: $(VENV)/installed-dev
-	$(INSTALL) -e '.[oracle,fuzz]'
+# What only `make test-slow`, `make golden` and `make fuzz` need: torch, transformers, Atheris, LangChain.
+$(VENV)/installed-slow: $(VENV)/installed-dev
+	$(INSTALL) -e '.[oracle,fuzz,examples]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""`make image-check`: lint, build, run and curl both images the way the compose file runs them.
+"""`make image-check`: build, run and curl the images as compose does. tests/test_containers.py lints them.
 
 Needs root, buildah, podman and runc, no Docker engine. Where no image registry can be reached, a base image is made
 from Debian's packages (mmdebstrap) under the real one's name; its Python is the same 3.11.
@@ -34,7 +34,6 @@ def main() -> None:
     missing = [tool for tool in ("buildah", "podman", "runc") if shutil.which(tool) is None]
     if missing:
         sys.exit(f"image-check needs {', '.join(missing)}: apt-get install buildah podman runc mmdebstrap")
-    lint()
     provide_base()
     build("Dockerfile", "espalier")
     check_size("espalier")
@@ -59,15 +58,6 @@ def say(text: str) -> None:
     print(f"image-check: {text}", flush=True)
 
 
-def lint() -> None:
-    tools = Path(sys.executable).parent
-    for dockerfile in ("Dockerfile", "docker/cuda.Dockerfile"):
-        run(str(tools / "hadolint"), dockerfile)
-    for compose in ("docker/compose.yaml", "docker/compose.cuda.yaml"):
-        run(str(tools / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", compose)
-    say("hadolint and the compose schema find nothing")
-
-
 def provide_base() -> None:
     """The base image in local storage: pulled, or made from this machine's Debian sources."""
     if subprocess.run(["buildah", "inspect", BASE], capture_output=True, check=False).returncode == 0:
@@ -76,13 +66,12 @@ def provide_base() -> None:
         return
     say(f"{BASE} cannot be pulled; making a stand-in from Debian's packages")
     sources = "\n\n".join(p.read_text() for p in Path("/etc/apt/sources.list.d").glob("debian*.sources"))
-    lean = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
+    unneeded = ("/usr/lib/*.a", *(f"/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")))
+    lean = [f"--dpkgopt=path-exclude={pattern}" for pattern in unneeded]
     with tempfile.TemporaryDirectory() as folder:
         tar = f"{folder}/base.tar"
-        packages = (
-            "--include=python3-venv,python3-dev,ca-certificates"  # dev: the headers that the real image has
-        )
-        lean.append("--dpkgopt=path-exclude=/usr/lib/*.a")
+        # python3-dev has the headers that the real image has.
+        packages = "--include=python3-venv,python3-dev,ca-certificates"
         run("mmdebstrap", "--variant=minbase", packages, *lean, "bookworm", tar, "-", input=sources)
         container = run("buildah", "from", "scratch").strip()
         run("buildah", "add", "-q", container, tar, "/")

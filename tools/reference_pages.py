@@ -5,7 +5,7 @@ in the code does not say, the page does not say either.
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.loading.model_config import ROPE_SCALINGS
@@ -13,6 +13,8 @@ from engine.models import ARCHITECTURES
 from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import FILE_TYPES, QuantType
+from tools.operator_pages import command_line_page, configuration_page
+from tools.reference_tables import markdown_table, page
 
 ROOT = Path(__file__).parent.parent
 N_IN = 4096  # of the row whose bits per weight are listed: with the row's header, which short rows share less
@@ -20,7 +22,7 @@ N_IN = 4096  # of the row whose bits per weight are listed: with the row's heade
 
 def formats_page() -> str:
     """What a model file may hold."""
-    return _page(
+    return page(
         "Formats",
         "What Espalier reads: GGUF versions 2 and 3, little-endian, whole or split. Anything else is refused in one "
         "line that says what was found and what would work.",
@@ -54,17 +56,11 @@ def formats_page() -> str:
 
 
 #: Where a page lies in the checkout -> what writes it.
-PAGES: dict[str, Callable[[], str]] = {"docs/formats.md": formats_page}
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def _page(title: str, *paragraphs: str) -> str:
-    written_by = "<!-- Written by `make docs` from the tables in the code; edit those. -->"
-    return "\n\n".join((f"# {title}", written_by, *paragraphs)) + "\n"
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/formats.md": formats_page,
+    "docs/configuration.md": configuration_page,
+    "docs/command-line.md": command_line_page,
+}
 
 
 def _type_row(quant_type: QuantType) -> tuple[str, ...]:
@@ -92,8 +88,8 @@ def _pre_tokenizer_rows() -> list[tuple[str, ...]]:
 
 
 def write_pages(root: Path = ROOT) -> None:
-    for name, page in PAGES.items():
-        (root / name).write_text(page(), encoding="utf-8")
+    for name, write in PAGES.items():
+        (root / name).write_text(write(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,14 +74,18 @@ def running(tiny_model: Path) -> Iterator[InProcess]:
         yield server
 
 
-async def read_stream(url: str, body: dict[str, Any], leave_after: int | None) -> str | None:
-    """The text of a completion stream; None after leaving at that many events."""
+async def read_stream(
+    url: str, body: dict[str, Any], leave_after: int | None, started: asyncio.Event | None = None
+) -> str | None:
+    """The text of a completion stream; None after leaving at that many events. started is set with its head."""
     text, n = "", 0
     async with (
         httpx.AsyncClient(timeout=60) as client,
         client.stream("POST", f"{url}/v1/completions", json=body | {"stream": True}) as answer,
     ):
         assert answer.status_code == 200
+        if started is not None:
+            started.set()
         async for line in answer.aiter_lines():
             if line == "data: [DONE]":
                 return text
@@ -170,8 +174,13 @@ async def test_an_engine_that_fails_ends_its_streams_and_its_health(tiny_model: 
 
 async def test_sigterm_lets_streams_finish(tiny_model: Path) -> None:
     with running_server(tiny_model) as server:
-        streams = [asyncio.create_task(read_stream(server.url, LONG | {"seed": i}, None)) for i in range(4)]
-        await asyncio.sleep(0.2)
+        started = [asyncio.Event() for _ in range(4)]
+        bodies = [LONG | {"seed": i} for i in range(4)]
+        streams = [
+            asyncio.create_task(read_stream(server.url, body, None, event))
+            for body, event in zip(bodies, started, strict=True)
+        ]
+        await asyncio.wait_for(asyncio.gather(*(event.wait() for event in started)), 30)
         server.terminate()
         await asyncio.sleep(0.1)
         with pytest.raises(httpx.HTTPError):

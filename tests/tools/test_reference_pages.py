@@ -8,7 +8,8 @@ from engine.models import ARCHITECTURES
 from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import FILE_TYPES
-from tools.reference_pages import PAGES, ROOT, formats_page, markdown_table
+from tools.reference_pages import PAGES, ROOT, formats_page
+from tools.reference_tables import markdown_table
 
 
 @pytest.mark.parametrize("name", PAGES)
