@@ -66,7 +66,10 @@ def provide_base() -> None:
         return
     say(f"{BASE} cannot be pulled; making a stand-in from Debian's packages")
     sources = "\n\n".join(p.read_text() for p in Path("/etc/apt/sources.list.d").glob("debian*.sources"))
-    unneeded = ("/usr/lib/*.a", *(f"/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")))
+    unneeded = (
+        "/usr/lib/*/libpython*.a",
+        *(f"/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")),
+    )
     lean = [f"--dpkgopt=path-exclude={pattern}" for pattern in unneeded]
     with tempfile.TemporaryDirectory() as folder:
         tar = f"{folder}/base.tar"
