@@ -19,7 +19,8 @@ extern "C" __global__ void __launch_bounds__(kDmmvWarps * kWarp) kt_dmmv_1(ESP_L
     kt_dmmv_1_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDmmvRows), ESP_LINEAR_ACTIVATIONS);
 }
 
-extern "C" __global__ void __launch_bounds__(kPlanes * kWarp) kt_dmmv_8(ESP_LINEAR_PARAMETERS) {
+// Four blocks a multiprocessor: left to itself the compiler aims at eight and spills in IQ3_KT.
+extern "C" __global__ void __launch_bounds__(kPlanes * kWarp, 4) kt_dmmv_8(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
     kt_dmmv_8_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDmmvRows), ESP_LINEAR_ACTIVATIONS, blockIdx.y * kDmmvTokens);
 }

@@ -29,16 +29,18 @@ DMMV_1 = LinearForm("kt_dmmv_1", 1, rows=32, tokens=1, threads=256)
 DMMV_8 = LinearForm("kt_dmmv_8", 8, rows=32, tokens=8, threads=128)
 DMMV_DP4A = LinearForm("kt_dmmv_dp4a", 1, rows=32, tokens=1, threads=64)
 
-#: By layout, the first that takes the number of tokens. The tensor-core forms come before dp4a and plain because they
-#: have the fewest counted instructions a weight (docs/cuda.md); all give the same bits.
+#: By layout, or by module where one differs: the first that takes the number of tokens. Until a card has timed them,
+#: that is the form with the fewest counted instructions a weight (docs/cuda.md); all give the same bits.
 FORMS: dict[str, tuple[LinearForm, ...]] = {
     "tiles": (DMMV_1, DMMV_8, MATMUL),
+    "tiles_IQ3_KT": (DMMV_DP4A, DMMV_8, MATMUL),
     "rows": (PLAIN, MATMUL),
 }
 
 
 def form_for(matrix: DeviceMatrix, n_tokens: int) -> LinearForm:
-    return next(f for f in FORMS[matrix.layout] if f.max_tokens is None or n_tokens <= f.max_tokens)
+    forms = FORMS.get(matrix.module, FORMS[matrix.layout])
+    return next(f for f in forms if f.max_tokens is None or n_tokens <= f.max_tokens)
 
 
 def launch_linear(
