@@ -8,12 +8,14 @@ namespace espalier {
 
 using Weights = FileRows<ESP_TYPE>;
 
-extern "C" __global__ void __launch_bounds__(kPlainThreads) linear_plain(ESP_LINEAR_PARAMETERS) {
+// The second launch bound keeps the compiler from aiming at more blocks a multiprocessor and spilling for them.
+
+extern "C" __global__ void __launch_bounds__(kPlainThreads, 2) linear_plain(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
     linear_plain_rows<Weights>(part_of_block(parts, blockIdx.x, kPlainRows), ESP_LINEAR_ACTIVATIONS, blockIdx.y * kPlainTokens);
 }
 
-extern "C" __global__ void __launch_bounds__(kMatmulThreads) linear_matmul(ESP_LINEAR_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(kMatmulThreads, 1) linear_matmul(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
     linear_matmul_rows<Weights>(part_of_block(parts, blockIdx.x, kMatmulRows), ESP_LINEAR_ACTIVATIONS,
                                 blockIdx.y * kMatmulTokens);
