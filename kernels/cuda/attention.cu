@@ -45,7 +45,7 @@ struct Queries {
 struct Shared {
     float q[kRows][kMaxHeadDim];        // scaled
     float weights[kRows][kSplit];       // scores, then exp(score - m)
-    float merged[kRows][kMaxHeadDim];
+    alignas(8) float merged[kRows][kMaxHeadDim];  // taken in pairs
     float m[kRows], l[kRows], merged_m[kRows], merged_l[kRows];
 };
 

@@ -1,5 +1,6 @@
 """The emulated CuPy tests itself: memory, streams, graphs and failures do what CUDA's documentation says."""
 
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -272,3 +273,11 @@ def test_the_device_describes_itself(cupy: Any, machine: Machine) -> None:
     end.record()
     end.synchronize()
     assert cupy.cuda.get_elapsed_time(start, end) >= 0
+
+
+def test_only_cupy_comes_and_goes_with_the_emulation() -> None:
+    sys.modules.pop("colorsys", None)
+    with installed(Machine()):
+        import colorsys
+    assert "cupy" not in sys.modules
+    assert sys.modules["colorsys"] is colorsys

@@ -1,7 +1,5 @@
 """Attention over the paged cache: right, and the same bits however a sequence is cut, batched or placed."""
 
-from dataclasses import dataclass, is_dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,76 +9,12 @@ from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
 from kernels.kv_type import KV_TYPES, head_bytes
 from kernels.ops import AttentionBatch, Ops
-
-BLOCK = 32
-NAN_BYTE = 0x7E  # two of them are a NaN in f16: as a value, and as the scale of a q8_0
-
-
-@dataclass
-class Sequence:
-    """Queries, keys and values of a whole sequence, and the blocks it lives in."""
-
-    q: np.ndarray  # [n, n_head, head_dim]
-    k: np.ndarray  # [n, n_head_kv, head_dim]
-    v: np.ndarray
-    blocks: list[int]
-
-    def slots(self, first: int, last: int) -> np.ndarray:
-        positions = np.arange(first, last)
-        return (np.array(self.blocks)[positions // BLOCK] * BLOCK + positions % BLOCK).astype(np.int32)
-
-
-def sequence(
-    n: int, n_head: int, n_head_kv: int, head_dim: int, blocks: list[int], seed: int = 0
-) -> Sequence:
-    rng = np.random.default_rng([seed, n, n_head, head_dim])
-    make = lambda heads: rng.standard_normal((n, heads, head_dim)).astype(np.float32)  # noqa: E731
-    return Sequence(make(n_head) * 2, make(n_head_kv), make(n_head_kv), blocks)
+from support.sequences import BLOCK, Sequence, attend, new_cache, same_bits, sequence, whole
 
 
 @pytest.fixture(params=KV_TYPES)
 def kv_type(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def new_cache(ops: Ops, seqs: list[Sequence], n_blocks: int, kv_type: str) -> Any:
-    """A cache of NaNs: what nobody stored may be anything."""
-    _, n_head_kv, head_dim = seqs[0].k.shape
-    cache = ops.new_kv_cache(1, n_blocks, BLOCK, n_head_kv, head_dim, kv_type)[0]
-    for array in cache_arrays(cache):
-        array.view(np.uint8)[:] = NAN_BYTE
-    return cache
-
-
-def cache_arrays(cache: Any) -> list[np.ndarray]:
-    """The arrays that a CPU's or the reference's cache consists of."""
-    fields = [cache.k, cache.v]
-    parts = [list(vars(f).values()) if is_dataclass(f) else [f] for f in fields]
-    return [array for part in parts for array in part]
-
-
-def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list[np.ndarray]:
-    """One pass over tokens [first, last) of each sequence, stored and attended; outputs by sequence."""
-    ops.begin_step()
-    lengths = [last - first for _, first, last in parts]
-    join = lambda name: np.concatenate([getattr(s, name)[a:b] for s, a, b in parts])  # noqa: E731
-    slots = np.concatenate([s.slots(a, b) for s, a, b in parts])
-    ops.store_kv(join("k"), join("v"), cache, slots)
-    table = np.full((len(parts), max(len(s.blocks) for s, _, _ in parts)), -1, np.int32)
-    for row, (s, _, _) in zip(table, parts, strict=True):
-        row[: len(s.blocks)] = s.blocks
-    starts = np.cumsum([0, *lengths]).astype(np.int32)
-    batch = AttentionBatch(starts, np.array([b for _, _, b in parts], np.int32), table)
-    out = ops.to_host(ops.attention(join("q"), cache, batch, parts[0][0].q.shape[2] ** -0.5)).copy()
-    return [out[a:b] for a, b in pairwise(starts)]
-
-
-def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40) -> np.ndarray:
-    return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))])[0]
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool((a.view(np.uint32) == b.view(np.uint32)).all())
 
 
 SHAPES = [(4, 4, 64), (8, 2, 64), (8, 1, 128), (6, 2, 80), (4, 2, 24), (2, 1, 6)]

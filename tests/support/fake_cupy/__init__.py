@@ -29,6 +29,9 @@ from support.fake_cupy.streams import Graph, Stream, Timeline
 __all__ = ["CUDADriverError", "CUDARuntimeError", "Machine", "OutOfMemoryError", "installed"]
 
 
+HOST_COMPILER = (0, 0)  # what the emulation gives as NVRTC's version: libnvrtc need not be there
+
+
 @contextmanager
 def installed(machine: Machine) -> Iterator[types.ModuleType]:
     """Within it `import cupy` gives an emulated CuPy on `machine`; compiled kernels are cached in a folder of
@@ -47,6 +50,7 @@ def installed(machine: Machine) -> Iterator[types.ModuleType]:
         mock.patch.dict(os.environ, ESPALIER_CACHE=cache),
         _importable(modules),
         mock.patch.object(nvrtc, "compile_cubin", compile_for_host),
+        mock.patch.object(nvrtc, "version", return_value=HOST_COMPILER),
     ):
         yield cupy
 

@@ -1,0 +1,150 @@
+"""Every kernel that multiplies gives the bits of `linear_int8`: any type, batch size and ragged shape, any order."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kernels.cuda import linear_forms
+from kernels.cuda.compile import TILED_TYPES
+from kernels.cuda.linear_forms import DMMV_1, DMMV_8, DMMV_DP4A, MATMUL, PLAIN, LinearForm
+from kernels.ops import Ops
+from kernels.quant_tensor import TYPES
+from kernels.random_weights import random_weight
+from kernels.reference.formats import DENSE, dequantize
+from kernels.reference.linear import linear_int8
+from support.cuda_device import ORDERS, generator, thread_order
+
+LINEAR, EMBED = frozenset({"linear"}), frozenset({"embed"})
+QUANTIZED = [name for name in TYPES if name not in DENSE]
+N_OUT = 37  # two row tiles of 16 and part of a third; more than the 32 rows of one block of threads
+#: Of a form: one token, its last whole group cut short, and for the matmul more than one group of columns.
+BATCHES = {DMMV_1: (1,), DMMV_DP4A: (1,), DMMV_8: (1, 5, 8), PLAIN: (1, 3), MATMUL: (2, 67)}
+FORMS = [(name, form) for name in QUANTIZED for form in (BATCHES if name in TILED_TYPES else (PLAIN, MATMUL))]
+
+
+def width(type_name: str) -> int:
+    """Columns that fill no group of 256 where the type allows it."""
+    return 413 if type_name in DENSE else 288 if TYPES[type_name].block_size == 32 else 512
+
+
+def activations(n_tokens: int, n_in: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of very different sizes, zero blocks and outliers among them."""
+    x = rng.standard_normal((n_tokens, n_in)).astype(np.float32)
+    x *= np.float32(10.0) ** rng.integers(-3, 4, (n_tokens, 1)).astype(np.float32)
+    x[:, 32:64] = 0
+    x[::3, 5] *= 100
+    return x
+
+
+def linear(ops: Ops, x: np.ndarray, *weights: Any) -> list[np.ndarray]:
+    ops.begin_step()
+    device_x = ops.load_vector(x).reshape(*x.shape)
+    return [ops.to_host(y).copy() for y in ops.linear_many(device_x, weights)]
+
+
+def assert_same_bits(got: np.ndarray, expected: np.ndarray, where: object = "") -> None:
+    different = got.view(np.uint32) != expected.view(np.uint32)
+    assert not different.any(), (
+        f"{where}: {different.sum()} of {different.size}, first at {np.argwhere(different)[0]}"
+    )
+
+
+@pytest.mark.parametrize(("type_name", "form"), FORMS, ids=[f"{name}-{form.kernel}" for name, form in FORMS])
+def test_every_form_gives_the_bits_of_linear_int8_in_any_thread_order(
+    cuda_ops: Ops, monkeypatch: pytest.MonkeyPatch, type_name: str, form: LinearForm
+) -> None:
+    rng = generator(type_name, form.kernel)
+    n_in = width(type_name)
+    data = random_weight(type_name, N_OUT, n_in, rng)
+    x = activations(max(BATCHES[form]), n_in, rng)
+    expected = linear_int8(x, type_name, data, N_OUT)
+    weight = cuda_ops.load_quant(type_name, (N_OUT, n_in), data, LINEAR)
+    monkeypatch.setitem(linear_forms.FORMS, weight.data.module, (form,))
+    for order in ORDERS:
+        with thread_order(order):
+            for n in BATCHES[form]:
+                (got,) = linear(cuda_ops, x[:n].copy(), weight)
+                assert_same_bits(got, expected[:n], f"order {order}, {n} tokens")
+
+
+@pytest.mark.parametrize("type_name", DENSE)
+def test_dense_weights_give_the_bits_of_linear_int8_in_any_thread_order(
+    cuda_ops: Ops, type_name: str
+) -> None:
+    rng = generator(type_name)
+    data = random_weight(type_name, N_OUT, width(type_name), rng)
+    x = activations(9, width(type_name), rng)
+    expected = linear_int8(x, type_name, data, N_OUT)
+    weight = cuda_ops.load_quant(type_name, (N_OUT, width(type_name)), data, LINEAR)
+    for order in ORDERS:
+        with thread_order(order):
+            for n in (1, 9):
+                assert_same_bits(linear(cuda_ops, x[:n].copy(), weight)[0], expected[:n], order)
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_rows_decode_as_the_reference_does_from_file_bytes_and_tiles(cuda_ops: Ops, type_name: str) -> None:
+    """Any bytes at all, infinite and NaN factors among them; NaN equals NaN."""
+    rng = generator(type_name)
+    n_out, n_in = 19, width(type_name)
+    data = np.frombuffer(rng.bytes(n_out * TYPES[type_name].row_bytes(n_in)), np.uint8)
+    with np.errstate(all="ignore"):
+        expected = dequantize(type_name, data, n_out, n_in)
+    ids = rng.permutation(n_out).astype(np.int32)
+    for uses in (EMBED, EMBED | LINEAR):
+        table = cuda_ops.load_quant(type_name, (n_out, n_in), data, uses)
+        for order in ORDERS:
+            with thread_order(order):
+                cuda_ops.begin_step()
+                got = cuda_ops.to_host(cuda_ops.embed(table, cuda_ops.index_array(ids)))
+            same = (got.view(np.uint32) == expected[ids].view(np.uint32)) | (
+                np.isnan(got) & np.isnan(expected[ids])
+            )
+            assert same.all(), f"order {order}, {sorted(uses)}: {(~same).sum()} weights differ"
+
+
+@pytest.mark.parametrize("n_tokens", [1, 3, 9])
+def test_several_matrices_in_one_launch_equal_one_by_one(cuda_ops: Ops, n_tokens: int) -> None:
+    """Query, key and value of other heights; a fourth of the same type, which no longer fits; other types between."""
+    rng = generator("many", n_tokens)
+    sizes = [
+        ("IQ2_KT", 48),
+        ("IQ2_KT", 5),
+        ("IQ2_KT", 33),
+        ("IQ2_KT", 16),
+        ("F16", 7),
+        ("Q4_K", 33),
+        ("IQ2_KT", 16),
+    ]
+    datas = [random_weight(name, n_out, 512, rng) for name, n_out in sizes]
+    weights = [
+        cuda_ops.load_quant(name, (n_out, 512), data, LINEAR)
+        for (name, n_out), data in zip(sizes, datas, strict=True)
+    ]
+    x = activations(n_tokens, 512, rng)
+    for got, data, (name, n_out) in zip(linear(cuda_ops, x, *weights), datas, sizes, strict=True):
+        assert_same_bits(got, linear_int8(x, name, data, n_out), (name, n_out))
+
+
+@pytest.mark.parametrize("type_name", ["IQ2_KT", "IQ3_KT", "Q4_K", "IQ4_KT_V1"])
+@pytest.mark.parametrize("n_tokens", [1, 6, 12])
+def test_a_token_that_is_not_finite_fails_alone(cuda_ops: Ops, type_name: str, n_tokens: int) -> None:
+    rng = generator(type_name, n_tokens)
+    data = random_weight(type_name, 20, 512, rng)
+    weight = cuda_ops.load_quant(type_name, (20, 512), data, LINEAR)
+    x = rng.standard_normal((n_tokens, 512)).astype(np.float32)
+    expected = linear_int8(x, type_name, data, 20)
+    bad = n_tokens // 2
+    x[bad, 77] = rng.choice([np.nan, np.inf, -np.inf])
+    (got,) = linear(cuda_ops, x, weight)
+    assert np.isnan(got[bad]).all()
+    assert_same_bits(np.delete(got, bad, 0), np.delete(expected, bad, 0))
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_device_memory_is_the_files_bytes_and_a_few_percent(cuda_ops: Ops, type_name: str) -> None:
+    """At whole tiles. Only IQ4_KT takes more than its file: tiles hold its 15-bit indices in 16 bits, 6.25 % more."""
+    data = random_weight(type_name, 256, 2048, generator(type_name))
+    taken = cuda_ops.load_quant(type_name, (256, 2048), data, LINEAR).nbytes
+    assert taken <= (1.0625 if type_name == "IQ4_KT" else 1) * data.nbytes

@@ -1,0 +1,91 @@
+"""Sequences for attention tests: queries, keys and values, and where they lie in a paged cache of any backend."""
+
+from dataclasses import dataclass, is_dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from kernels.ops import AttentionBatch, Ops
+
+BLOCK = 32
+NAN_BYTE = 0x7E  # two of them are a NaN in f16: as a value, and as the scale of a q8_0
+
+
+@dataclass
+class Sequence:
+    """Queries, keys and values of a whole sequence, and the blocks it lives in."""
+
+    q: np.ndarray  # [n, n_head, head_dim]
+    k: np.ndarray  # [n, n_head_kv, head_dim]
+    v: np.ndarray
+    blocks: list[int]
+
+    def slots(self, first: int, last: int) -> np.ndarray:
+        positions = np.arange(first, last)
+        return (np.array(self.blocks)[positions // BLOCK] * BLOCK + positions % BLOCK).astype(np.int32)
+
+
+def sequence(
+    n: int, n_head: int, n_head_kv: int, head_dim: int, blocks: list[int], seed: int = 0
+) -> Sequence:
+    rng = np.random.default_rng([seed, n, n_head, head_dim])
+    make = lambda heads: rng.standard_normal((n, heads, head_dim)).astype(np.float32)  # noqa: E731
+    return Sequence(make(n_head) * 2, make(n_head_kv), make(n_head_kv), blocks)
+
+
+def on(ops: Ops, x: np.ndarray) -> Any:
+    """A host array, int32 or float32, as the backend's own."""
+    return ops.index_array(x) if x.dtype == np.int32 else ops.load_vector(x.reshape(-1)).reshape(*x.shape)
+
+
+def new_cache(ops: Ops, seqs: list[Sequence], n_blocks: int, kv_type: str) -> Any:
+    """One layer of NaNs: what nobody stored may be anything."""
+    _, n_head_kv, head_dim = seqs[0].k.shape
+    cache = ops.new_kv_cache(1, n_blocks, BLOCK, n_head_kv, head_dim, kv_type)[0]
+    if ops.name == "cuda":
+        _store_nans(ops, cache, n_blocks * BLOCK, n_head_kv, head_dim)
+    else:
+        for array in cache_arrays(cache):
+            array.view(np.uint8)[:] = NAN_BYTE
+    return cache
+
+
+def _store_nans(ops: Ops, cache: Any, n_slots: int, n_head_kv: int, head_dim: int) -> None:
+    """Where the host cannot write the cache."""
+    nothing = on(ops, np.full((n_slots, n_head_kv, head_dim), np.nan, np.float32))
+    ops.begin_step()
+    ops.store_kv(nothing, nothing, cache, on(ops, np.arange(n_slots, dtype=np.int32)))
+    ops.to_host(nothing)  # waits for the store
+
+
+def cache_arrays(cache: Any) -> list[np.ndarray]:
+    """The arrays that a CPU's or the reference's cache consists of."""
+    fields = [cache.k, cache.v]
+    parts = [list(vars(f).values()) if is_dataclass(f) else [f] for f in fields]
+    return [array for part in parts for array in part]
+
+
+def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list[np.ndarray]:
+    """One pass over tokens [first, last) of each sequence, stored and attended; outputs by sequence."""
+    ops.begin_step()
+    lengths = [last - first for _, first, last in parts]
+    join = lambda name: on(ops, np.concatenate([getattr(s, name)[a:b] for s, a, b in parts]))  # noqa: E731
+    slots = np.concatenate([s.slots(a, b) for s, a, b in parts])
+    ops.store_kv(join("k"), join("v"), cache, on(ops, slots))
+    table = np.full((len(parts), max(len(s.blocks) for s, _, _ in parts)), -1, np.int32)
+    for row, (s, _, _) in zip(table, parts, strict=True):
+        row[: len(s.blocks)] = s.blocks
+    starts = np.cumsum([0, *lengths]).astype(np.int32)
+    arrays = (starts, np.array([b for _, _, b in parts], np.int32), table)
+    batch = AttentionBatch(*(on(ops, array) for array in arrays))
+    out = ops.to_host(ops.attention(join("q"), cache, batch, parts[0][0].q.shape[2] ** -0.5)).copy()
+    return [out[a:b] for a, b in pairwise(starts)]
+
+
+def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40) -> np.ndarray:
+    return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))])[0]
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool((a.view(np.uint32) == b.view(np.uint32)).all())
