@@ -26,7 +26,25 @@ check: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(MAKE) cuda-compile
 	$(MAKE) test
+
+.PHONY: cuda-compile cuda-count gpu-pack gpu-check
+# Every CUDA kernel for every architecture: registers, spills. No GPU needed; what has not changed is not compiled.
+cuda-compile: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tools.cuda_compile $(ARGS)
+
+# Machine instructions per weight of the hot kernels.
+cuda-count: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tools.cuda_count $(ARGS)
+
+# What `make gpu-check` needs and a bare machine lacks, into carry/.
+gpu-pack: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tools.gpu_pack $(ARGS)
+
+# On a machine with a card: Python with CuPy, NumPy and pytest, no virtual environment, no network.
+gpu-check:
+	$(PYTHON) -m tools.gpu_check $(ARGS)
 
 bench: $(VENV)/installed
 	$(VENV)/bin/espalier bench --synthetic llama-0.85b IQ2_KT $(ARGS)
