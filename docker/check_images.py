@@ -166,19 +166,8 @@ def check_graceful_stop(tag: str, container: str) -> None:
 def check_cuda(tag: str) -> None:
     """What a machine without a GPU can show: the wheels are there, and the missing driver is one line."""
     check = "import cupy, kernels; print(cupy.__version__)"
-    start = [
-        "podman",
-        "--runtime",
-        "runc",
-        "run",
-        "--rm",
-        "--read-only",
-        "--tmpfs",
-        "/tmp",
-        "--network",
-        "host",
-        *LIMITS,
-    ]
+    start = ["podman", "--runtime", "runc", "run", "--rm", "--no-healthcheck", "--read-only", "--tmpfs", "/tmp",
+             "--volume", "/cache", "--network", "host", *LIMITS]  # fmt: skip
     say(f"{tag}: CuPy {run(*start, '--entrypoint', 'python3', tag, '-c', check).strip()}")
     command = [*start, tag, "--device", "cuda"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -140,6 +140,10 @@ def _import_cupy() -> Any:
         raise CupyMissingError(
             f"CUDA needs CuPy, which does not load ({error}); install espalier[cuda13] or espalier[cuda12]"
         ) from error
+    except OSError as error:  # it makes its cache folder when imported
+        raise CudaError(
+            f"CuPy does not start ({error}); set CUPY_CACHE_DIR to a folder that can be written to"
+        ) from error
 
 
 def _no_driver(error: Exception) -> str:

@@ -39,6 +39,16 @@ def test_auto_then_takes_the_cpu_and_says_why(lack: str, capsys: pytest.CaptureF
     assert all(word in told for word in words)
 
 
+def test_a_cache_folder_that_cannot_be_made_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """CuPy makes one when it is imported: on a read-only root that is an OSError."""
+    error = OSError(30, "Read-only file system", "/cache/cupy")
+    with mock.patch("kernels.cuda.device.importlib.import_module", side_effect=error):
+        with pytest.raises(EspalierError, match=r"Read-only file system.*CUPY_CACHE_DIR"):
+            open_backend("cuda", None)
+        assert open_backend("auto", None).name == "cpu"
+    assert capsys.readouterr().err.count("CUPY_CACHE_DIR") == 1
+
+
 def test_without_cupy_cuda_names_the_extras_and_auto_is_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         open_backend("cpu", 1).name == "cpu"
