@@ -114,10 +114,15 @@ def token_tests(place: Place) -> bool:
 
 
 def benches(place: Place) -> bool:
-    return all(
-        place.python("-m", "tools.cli", "bench", "--device", "cuda", "--synthetic", shape, quant, "--json")
-        for shape, quant in BENCHES
-    )
+    """Without a card the CPU backend's, of a small model: the figures mean nothing, the step is seen to work."""
+    if place.emulate:
+        model = f"{place.environment['ESPALIER_SHARED']}/models/stories-wide256-IQ2_KT-pure.gguf"
+        return bench(place, model, "--device", "cpu", "-p", "16", "-n", "4", "-r", "1")
+    return all(bench(place, "--device", "cuda", "--synthetic", *shape_and_type) for shape_and_type in BENCHES)
+
+
+def bench(place: Place, *arguments: str) -> bool:
+    return place.python("-c", "from tools.cli import main; main()", "bench", "--json", *arguments)
 
 
 #: In their order. What follows a step that failed is not run: a time of wrong results says nothing.
@@ -128,7 +133,7 @@ STEPS: dict[str, Callable[[Place], bool]] = {
     "tokens": token_tests,
     "benches": benches,
 }
-NEED_A_CARD = ("sanitizer", "benches")
+NEED_A_CARD = ("sanitizer",)
 
 
 def card(emulate: bool) -> str:
@@ -247,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, default=ROOT / "build" / "gpu_check", help="log.txt and work files"
     )
     parser.add_argument(
-        "--emulate", action="store_true", help="no card: kernel tests and tokens on the emulation"
+        "--emulate", action="store_true", help="no card: all but the sanitizer, on the emulation"
     )
     options = parser.parse_args(arguments)
     try:

@@ -12,12 +12,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: To build the extension, and what engine and bench import. NumPy, CuPy and pytest are the machine's own.
-WHEELS = (
-    *("nanobind", "cmake", "ninja"),
-    *("jinja2", "markupsafe", "tokenizers"),
-    *("typer", "click", "shellingham", "rich", "pygments", "markdown-it-py", "mdurl", "typing-extensions"),
-)
+#: To build the extension, and what engine and bench import; what these need comes with them.
+#: NumPy, CuPy and pytest are the machine's own.
+WHEELS = ("nanobind", "cmake", "ninja", "jinja2", "tokenizers", "typer", "rich")
 #: glibc versions that wheels for x86-64 are built against; pip matches them one by one.
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 #: Of the shared data: one model per KT type, and the peer's mix of several types.
@@ -55,7 +52,7 @@ def pack(into: Path, shared: Path, python_version: str) -> int:
 
 def _download(into: Path, python_version: str) -> None:
     platforms = [f"--platform={name}_x86_64" for name in PLATFORMS]
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:"]
     target = ["--implementation=cp", f"--python-version={python_version}", *platforms]
     constraints = ["-c", str(ROOT / "constraints.txt")]
     result = subprocess.run(

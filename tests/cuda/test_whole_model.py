@@ -117,8 +117,9 @@ def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops:
     assert texts(load_model(tiny, cuda_ops)) == texts(load_model(tiny, cpu_ops))
 
 
-def test_a_shared_model_continues_as_on_the_cpu(shared: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
-    path = shared / "models" / "stories-wide256-IQ2_KT.gguf"
+@pytest.mark.parametrize("name", ["IQ2_KT", "IQ1_KT-pure", "IQ2_KT-pure", "IQ3_KT-pure", "IQ4_KT-pure"])
+def test_a_shared_model_continues_as_on_the_cpu(shared: Path, cpu_ops: Ops, cuda_ops: Ops, name: str) -> None:
+    path = shared / "models" / f"stories-wide256-{name}.gguf"
     prompt = [1, 80, 147, 201, 45]
     logits = []
     for ops in (cpu_ops, cuda_ops):

@@ -22,7 +22,7 @@ def refusal(capsys: pytest.CaptureFixture[str], tool: object, *arguments: str) -
             ["--steps", "kernels,sing"],
             "no step sing; there are extension, kernels, sanitizer, tokens, benches",
         ),
-        (["--steps", "benches"], "benches: only a card can show that, not --emulate"),
+        (["--steps", "sanitizer"], "sanitizer: only a card can show that, not --emulate"),
         (["--seed", "-1"], "--seed is -1; it is at least 0"),
     ],
 )
