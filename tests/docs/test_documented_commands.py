@@ -29,6 +29,8 @@ NOT_HERE = {
     "make check": "it runs the tests",
     "make clean": "it would take the environment from under this test",
 }
+#: The environment is the checkout's own. Were it installed anew from the reader's folder, it would be gone with that.
+MAKE = "make -o .venv/build-tools -o .venv/installed -o .venv/installed-dev"
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```sh\n(.*?)```", re.DOTALL)
 TEXT = "Once upon a time there was a server that read trellis files. " * 60
 
@@ -87,7 +89,7 @@ def test_every_command_of_the_page_works(page: Path, reader_folder: Path) -> Non
                 for command in [] if block.excused else block.commands:
                     if command not in NOT_HERE:
                         run(
-                            command.replace("127.0.0.1:8000", f"127.0.0.1:{port}"),
+                            re.sub(r"^make\b", MAKE, command).replace("127.0.0.1:8000", f"127.0.0.1:{port}"),
                             reader_folder,
                             environ,
                             servers,
@@ -97,7 +99,7 @@ def test_every_command_of_the_page_works(page: Path, reader_folder: Path) -> Non
 
 
 def run(command: str, folder: Path, environ: dict[str, str], servers: list[subprocess.Popen[str]]) -> None:
-    if re.match(r"(make|espalier) serve\b(?!.*--help)", command):
+    if re.match(r"(make|espalier)( -o \S+)* serve\b(?!.*--help)", command):
         stop(servers)
         servers.append(serving(command, folder, environ))
         return
