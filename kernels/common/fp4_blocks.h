@@ -16,7 +16,7 @@ ESP_FN float half_of_e8m0(uint32_t code) {
 struct MXFP4 : PlainType {
     static constexpr int kBlockWeights = 32;
     static constexpr int kBlockBytes = 17;
-    static constexpr float kLargestCode = 12.0f;
+    static constexpr float kLargestCode = kLargestFP4;
 
     static ESP_FN int code(const uint8_t* block, int b, int j) { return nibbles_by_32(block + 1, b, j); }
 

@@ -68,6 +68,7 @@ ESP_TABLE int8_t kMagnitudesIQ3XXS[8] = {4, 12, 20, 28, 36, 44, 52, 62};
 ESP_TABLE int8_t kMagnitudesIQ3S[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 // Four-bit floats (sign, two bits of exponent, one of mantissa), doubled. The code of -0 is a plain zero.
+ESP_NUMBER float kLargestFP4 = 12.0f;
 ESP_TABLE int8_t kTableFP4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 // Multiplying a byte of five base-3 digits by power n moves digit n to its top (TQ1_0).

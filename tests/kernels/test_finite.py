@@ -7,6 +7,7 @@ from kernels.ops import Ops
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from kernels.reference.formats import dequantize
+from kernels.reference.tables import number, table
 
 N_OUT, N_IN = 40, 768
 
@@ -58,6 +59,11 @@ def test_every_float_of_a_row_header_is_looked_at(ops: Ops, type_name: str, valu
         data = sane(type_name, np.random.default_rng(2)).copy()
         data[17, at : at + len(field)] = field
         assert ops.first_nonfinite_row(type_name, (N_OUT, N_IN), data.reshape(-1)) == 17
+
+
+def test_the_largest_four_bit_float_is_the_tables() -> None:
+    """A block's factor is asked whether it overflows with this number; a smaller one would let infinities in."""
+    assert number("kLargestFP4") == np.abs(table("kTableFP4")).max()
 
 
 @pytest.mark.parametrize("type_name", TYPES)

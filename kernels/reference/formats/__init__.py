@@ -12,7 +12,7 @@ from kernels.quant_tensor import TYPES
 from kernels.reference.fma import fma32
 from kernels.reference.formats import fp4, iq, iqk, k, kt, legacy, ternary
 from kernels.reference.formats.blocks import Blocks, Decoder
-from kernels.reference.tables import table
+from kernels.reference.tables import number
 
 DENSE = ("F32", "F16", "BF16")
 
@@ -64,7 +64,7 @@ def finite_rows(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.n
         type_name == "MXFP4" and w.d is not None
     ):  # an exponent is always finite; with its largest code it may not be
         with np.errstate(over="ignore"):
-            w = replace(w, d=w.d * np.float32(table("kTableFP4").max()))
+            w = replace(w, d=w.d * np.float32(number("kLargestFP4")))
     floats = (f.reshape(n_out, -1) for f in (w.d, w.dmin, w.row_d, w.mean) if f is not None)
     return np.isfinite(np.hstack(list(floats))).all(axis=1)
 
