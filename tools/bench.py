@@ -1,105 +1,184 @@
 """`espalier bench`: tokens per second of a prompt and of generation, as the peer's llama-bench defines them.
 
-pp N: N tokens through the model from an empty context, logits of the last one. tg N: N tokens one at a time, each
-step with its logits. Medians and deviations are of whole repetitions, after one that warms up.
+Figures are medians and deviations of whole repetitions. With --peer each repetition is followed, or preceded, by one
+of the peer's on the same file, so that a machine that grows slower does so for both.
 """
 
 import json as jsonlib
 import statistics
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from engine import EspalierError, LoadedModel, load_model, synthetic_model
-from tools.backends import backend_line, machine_line, open_backend
-from tools.model_runs import SequenceRuns
+from tools.backends import backend_line, checked_kv_type, machine_line, open_backend
+from tools.peer_bench import PeerBench, find_llama_bench, peer_options
 from tools.progress import progress_bar
+from tools.speed_tests import SpeedRuns, SpeedTest
+from tools.synthetic_file import write_synthetic
 
-PROMPT_CHUNK = 512  # tokens in one pass, the peer's default batch
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What was asked for. Raises EspalierError for what cannot be."""
+
+    model: Path | None
+    synthetic: tuple[str, str] | None  # shape and type
+    n_prompt: int
+    n_gen: int
+    depth: int
+    repetitions: int
+    kv_type: str
+    device: str
+    threads: int | None
+    peer: Path | None
+    json: bool
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.synthetic is None):
+            raise EspalierError("bench needs either MODEL.gguf or --synthetic SHAPE TYPE")
+        if min(self.n_prompt, self.n_gen) < 0 or self.n_prompt + self.n_gen == 0 or self.repetitions < 1:
+            raise EspalierError("bench needs -p or -n above zero and -r of at least 1")
+        if self.depth < 0:
+            raise EspalierError(
+                f"--depth is {self.depth}; it is the tokens cached before each test, 0 or more"
+            )
+        if self.peer is not None and self.device == "reference":
+            raise EspalierError("--peer compares with --device cpu or cuda; the reference is NumPy")
+        checked_kv_type(self.kv_type)
+
+    @property
+    def tests(self) -> list[SpeedTest]:
+        kinds = (("pp", self.n_prompt), ("tg", self.n_gen))
+        return [SpeedTest(kind, n, self.depth) for kind, n in kinds if n]
 
 
-def run(
-    model: Path | None,
-    synthetic: tuple[str, str] | None,
-    n_prompt: int,
-    n_gen: int,
-    repetitions: int,
-    device: str,
-    threads: int | None,
-    json: bool,
-) -> None:
-    if (model is None) == (synthetic is None):
-        raise EspalierError("bench needs either MODEL.gguf or --synthetic SHAPE TYPE")
-    if min(n_prompt, n_gen) < 0 or n_prompt + n_gen == 0 or repetitions < 1:
-        raise EspalierError("bench needs -p or -n above zero and -r of at least 1")
-    ops = open_backend(device, threads)
-    with progress_bar("making the model" if synthetic else "loading") as report:
-        loaded = _load(model, synthetic, ops, report)
-    for n in (n_prompt, n_gen):
-        if n > loaded.config.n_ctx_max:
-            raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_max}")
-    results = [_measure(loaded, kind, n, repetitions) for kind, n in (("pp", n_prompt), ("tg", n_gen)) if n]
+@dataclass
+class Speeds:
+    """Tokens per second of one test, a number a repetition. peer: empty where it was not run."""
+
+    test: SpeedTest
+    ours: list[float]
+    peer: list[float]
+
+    def as_json(self) -> dict[str, Any]:
+        result = {"test": self.test.name, **_summary("", self.ours)}
+        if self.peer:
+            ratio = statistics.median(self.ours) / statistics.median(self.peer)
+            result |= {**_summary("peer_", self.peer), "ratio": round(ratio, 3)}
+        return result
+
+
+def run(options: BenchOptions) -> None:
+    program = find_llama_bench(options.peer) if options.peer else None
+    ops = open_backend(options.device, options.threads)
+    with _model_file(options, needed=program is not None) as path:
+        loaded = _load(path, options.synthetic, ops)
+        _check_context(loaded, options)
+        peer = PeerBench(program, path, peer_options(ops, options.kv_type)) if program and path else None
+        results = _measure(loaded, options, peer)
     _print(loaded, results)
-    if json:
-        print(jsonlib.dumps({"results": results}))
+    if options.json:
+        print(jsonlib.dumps({"results": [result.as_json() for result in results]}))
 
 
-def _load(model: Path | None, synthetic: tuple[str, str] | None, ops: Any, report: Any) -> LoadedModel:
-    if synthetic is None:
-        return load_model(model or "", ops, progress=report)
-    try:
-        return synthetic_model(*synthetic, ops, report)
-    except (ValueError, MemoryError) as error:
-        raise EspalierError(f"--synthetic: {error}") from None
+def write(options: BenchOptions, path: Path) -> None:
+    """--write: the synthetic model as a file, and nothing measured."""
+    if options.synthetic is None or options.peer is not None:
+        raise EspalierError(
+            "--write makes a file of --synthetic SHAPE TYPE and measures nothing, so no --peer"
+        )
+    with progress_bar(f"writing {path.name}") as report:
+        write_synthetic(path, *options.synthetic, report)
+    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
-def _measure(loaded: LoadedModel, kind: str, n_tokens: int, repetitions: int) -> dict[str, Any]:
-    runs = SequenceRuns(loaded, 1, n_tokens)
-    rng = np.random.default_rng(0)
-    token_ids = rng.integers(0, loaded.config.n_vocab, n_tokens).tolist()
-    test = _prompt if kind == "pp" else _generation
-    with progress_bar(f"{kind}{n_tokens}") as report:
-        seconds = []
-        for repetition in range(repetitions + 1):
-            seconds.append(_timed(lambda: test(runs, token_ids)))
-            report(repetition + 1, repetitions + 1)
-    speeds = [n_tokens / s for s in seconds[1:]]
+@contextmanager
+def _model_file(options: BenchOptions, needed: bool) -> Iterator[Path | None]:
+    """The file to measure; a synthetic model has one only where another program needs it, and only meanwhile."""
+    if options.synthetic is None or not needed:
+        yield options.model
+        return
+    with tempfile.TemporaryDirectory(prefix="espalier-bench-") as folder:
+        path = Path(folder) / f"{'-'.join(options.synthetic)}.gguf"
+        with progress_bar("writing the model") as report:
+            write_synthetic(path, *options.synthetic, report)
+        yield path
+
+
+def _load(path: Path | None, synthetic: tuple[str, str] | None, ops: Any) -> LoadedModel:
+    with progress_bar("loading" if path else "making the model") as report:
+        if path is not None:
+            return load_model(path, ops, progress=report)
+        assert synthetic is not None
+        try:
+            return synthetic_model(*synthetic, ops, report)
+        except (ValueError, MemoryError) as error:
+            raise EspalierError(f"--synthetic: {error}") from None
+
+
+def _check_context(loaded: LoadedModel, options: BenchOptions) -> None:
+    n = options.depth + max(options.n_prompt, options.n_gen)
+    if n > loaded.config.n_ctx_max:
+        raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_max}")
+
+
+def _measure(loaded: LoadedModel, options: BenchOptions, peer: PeerBench | None) -> list[Speeds]:
+    runs = SpeedRuns(loaded, max(options.n_prompt, options.n_gen), options.depth, options.kv_type)
+    results = [Speeds(test, [], []) for test in options.tests]
+    n_steps = len(results) * options.repetitions
+    with progress_bar("measuring") as report:
+        runs.fill_context()
+        for repetition in range(options.repetitions):
+            for i, speeds in enumerate(results):
+                report(repetition * len(results) + i, n_steps)
+                _repeat(repetition, runs, speeds, peer)
+    return results
+
+
+def _repeat(repetition: int, runs: SpeedRuns, speeds: Speeds, peer: PeerBench | None) -> None:
+    """One of ours and, where the peer has the test, one of the peer's; who goes first changes each time."""
+    test, of_peer = speeds.test, speeds.test.of_peer()
+    in_turns = peer is not None and of_peer is not None
+
+    def ours() -> None:
+        if repetition == 0 or in_turns:  # the peer's run leaves nothing of ours in the caches
+            runs.warm_up(test)
+        speeds.ours.append(runs.tokens_per_second(test))
+
+    def theirs() -> None:
+        if peer is not None and of_peer is not None:
+            speeds.peer.append(peer.run(of_peer))
+
+    for turn in (ours, theirs) if repetition % 2 == 0 else (theirs, ours):
+        turn()
+
+
+def _summary(prefix: str, speeds: list[float]) -> dict[str, float]:
+    deviation = statistics.stdev(speeds) if len(speeds) > 1 else 0.0
     return {
-        "test": f"{kind}{n_tokens}",
-        "tokens_per_second": round(statistics.fmean(speeds), 3),
-        "stddev": round(statistics.stdev(speeds) if len(speeds) > 1 else 0.0, 3),
+        f"{prefix}tokens_per_second": round(statistics.median(speeds), 3),
+        f"{prefix}stddev": round(deviation, 3),
     }
 
 
-def _prompt(runs: SequenceRuns, token_ids: list[int]) -> None:
-    for first in range(0, len(token_ids), PROMPT_CHUNK):
-        runs.run([token_ids[first : first + PROMPT_CHUNK]], first, 1)
-
-
-def _generation(runs: SequenceRuns, token_ids: list[int]) -> None:
-    for position, token_id in enumerate(token_ids):
-        runs.run([[token_id]], position, 1)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _print(loaded: LoadedModel, results: list[dict[str, Any]]) -> None:
+def _print(loaded: LoadedModel, results: list[Speeds]) -> None:
     out = Console(highlight=False)
     ratio = loaded.weight_bytes / loaded.file_bytes
     out.print(
         f"{loaded.name}: {loaded.weight_bytes / 2**20:.1f} MiB of weights, {ratio:.3f} of the file's bytes"
     )
     out.print(f"{machine_line()}; {backend_line(loaded.ops)}")
-    table = Table("test", "tokens/s", "+/-")
-    for result in results:
-        table.add_row(result["test"], f"{result['tokens_per_second']:.2f}", f"{result['stddev']:.2f}")
+    columns = ["test", "tokens/s", "+/-"]
+    if any(speeds.peer for speeds in results):
+        columns += ["the peer", "+/-", "ratio"]
+    table = Table(*columns)
+    for figures in (speeds.as_json() for speeds in results):
+        table.add_row(*(x if isinstance(x, str) else f"{x:.2f}" for x in figures.values()))
     out.print(table)

@@ -138,15 +138,39 @@ def bench(
     ] = None,
     n_prompt: Annotated[int, typer.Option("-p", help="Prompt tokens; 0 leaves the test out.")] = 512,
     n_gen: Annotated[int, typer.Option("-n", help="Generated tokens; 0 leaves the test out.")] = 128,
-    repetitions: Annotated[int, typer.Option("-r", help="Runs of each test, after one to warm up.")] = 5,
+    depth: Annotated[
+        int, typer.Option("--depth", "-d", help="Tokens in the context before each test, not timed.")
+    ] = 0,
+    repetitions: Annotated[int, typer.Option("-r", help="Runs of each test, warmed up before.")] = 5,
+    kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    peer: Annotated[
+        Path | None,
+        typer.Option(
+            help="A build folder of ik_llama.cpp: its llama-bench runs in turns with each repetition, on the same "
+            "file.",
+            show_default=False,
+        ),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the --synthetic model to this GGUF file, and measure nothing.", show_default=False
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
 ) -> None:
     """Prompt and generation speed in tokens per second, as the peer's llama-bench defines them."""
-    from tools.bench import run
+    from tools import bench as command
 
-    run(model, synthetic, n_prompt, n_gen, repetitions, device, threads, json)
+    options = command.BenchOptions(
+        model, synthetic, n_prompt, n_gen, depth, repetitions, kv_type, device, threads, peer, json
+    )
+    if write is None:
+        command.run(options)
+    else:
+        command.write(options, write)
 
 
 @app.command()

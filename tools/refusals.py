@@ -10,7 +10,6 @@ LATER_FLAGS = {
     "--draft": "comes with speculation and is not in this build",
     "--models-dir": "comes with serving several models and is not in this build",
     "--kl-base": "comes with the quality tools and is not in this build; perplexity works without it",
-    "--peer": "is not in this build; run the peer's own llama-bench beside this one",
     "--serve": "is not in this build; bench measures in this process",
 }
 

@@ -23,14 +23,14 @@ class SyntheticShape(NamedTuple):
 
 SHAPES = {
     "llama-0.85b": SyntheticShape(
-        ModelConfig("llama", 16, 2048, 32, 8, 64, 5632, 32000, 4096, 1e-5, RopeConfig(64)), "Q8_0"
+        ModelConfig("llama", 16, 2048, 32, 8, 64, 5632, 32000, 16384, 1e-5, RopeConfig(64)), "Q8_0"
     ),
     "llama-3.1-8b": SyntheticShape(
         ModelConfig("llama", 32, 4096, 32, 8, 128, 14336, 128256, 131072, 1e-5, RopeConfig(128, 500000.0)),
         "Q6_K",
     ),
 }
-_VOCAB_MATRICES = ("token_embd.weight", "output.weight")
+VOCAB_MATRICES = ("token_embd.weight", "output.weight")
 
 
 def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
@@ -40,6 +40,13 @@ def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
     if type_name not in TYPES:
         raise ValueError(f"no type named {type_name!r}; there are {', '.join(TYPES)}")
     return SHAPES[shape_name]
+
+
+def random_matrix(type_name: str, n_out: int, n_in: int, rng: np.random.Generator) -> np.ndarray:
+    """File bytes of a matrix that keeps activations at their size, uint8 [n_out * row_bytes]."""
+    n_fresh = min(n_out, MAX_FRESH_ROWS)
+    fresh = random_weight(type_name, n_fresh, n_in, rng, deviation=n_in**-0.5).reshape(n_fresh, -1)
+    return np.resize(fresh, (n_out, fresh.shape[1])).reshape(-1)
 
 
 class RandomWeights:
@@ -55,17 +62,15 @@ class RandomWeights:
         self._vocab_type = vocab_type
         self._rng = np.random.default_rng(0)
         self._progress = progress
-        self._n_matrices = len(_VOCAB_MATRICES) + 7 * n_layer
+        self._n_matrices = len(VOCAB_MATRICES) + 7 * n_layer
         self._n_done = 0
 
     def has(self, name: str) -> bool:
-        return name in _VOCAB_MATRICES
+        return name in VOCAB_MATRICES
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        type_name = self._vocab_type if name in _VOCAB_MATRICES else self._type_name
-        n_fresh = min(n_out, MAX_FRESH_ROWS)
-        fresh = random_weight(type_name, n_fresh, n_in, self._rng, deviation=n_in**-0.5).reshape(n_fresh, -1)
-        data = np.resize(fresh, (n_out, fresh.shape[1])).reshape(-1)
+        type_name = self._vocab_type if name in VOCAB_MATRICES else self._type_name
+        data = random_matrix(type_name, n_out, n_in, self._rng)
         weight = self._ops.load_quant(type_name, (n_out, n_in), data, uses)
         self.bytes_held += weight.nbytes
         self.file_bytes += data.nbytes

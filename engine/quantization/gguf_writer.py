@@ -5,7 +5,7 @@ public so that a test can put a wrong number in exactly one place.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +36,20 @@ class Tensor(NamedTuple):
     type_name: str
     shape: tuple[int, ...]
     data: bytes
+
+
+class PlannedTensor(NamedTuple):
+    """A tensor whose bytes are made when its place in the file is reached. shape in the file's order."""
+
+    name: str
+    type_name: str
+    shape: tuple[int, ...]
+    make: Callable[[], np.ndarray]  # uint8 [nbytes]
+
+    @property
+    def nbytes(self) -> int:
+        n_in, n_rows = self.shape[0], int(np.prod(self.shape[1:]))
+        return FILE_TYPES[self.type_name].matrix_bytes(n_rows, n_in)
 
 
 def string(text: str | bytes) -> bytes:
@@ -90,13 +104,26 @@ def gguf_bytes(
     metadata: Mapping[str, Any], tensors: Sequence[Tensor] = (), *, version: int = 3, alignment: int = 32
 ) -> bytes:
     """A whole file. `metadata` must hold general.alignment itself where alignment is not 32."""
+    sizes = [len(tensor.data) for tensor in tensors]
+    index = _index(metadata, tensors, sizes, version, alignment)
+    return index + b"".join(pad(tensor.data, alignment) for tensor in tensors)
+
+
+def _index(
+    metadata: Mapping[str, Any],
+    tensors: Sequence[Tensor | PlannedTensor],
+    sizes: Sequence[int],
+    version: int,
+    alignment: int,
+) -> bytes:
+    """Everything before the first tensor's bytes."""
     index = header(len(tensors), len(metadata), version)
     index += b"".join(key(name, item) for name, item in metadata.items())
     offset = 0
-    for tensor in tensors:
+    for tensor, size in zip(tensors, sizes, strict=True):
         index += tensor_entry(tensor.name, tensor.shape, FILE_TYPES[tensor.type_name].ggml_id, offset)
-        offset += len(pad(tensor.data, alignment))
-    return pad(index, alignment) + b"".join(pad(tensor.data, alignment) for tensor in tensors)
+        offset += size + -size % alignment
+    return pad(index, alignment)
 
 
 def write_gguf(
@@ -104,4 +131,30 @@ def write_gguf(
 ) -> Path:
     """Options as gguf_bytes."""
     path.write_bytes(gguf_bytes(metadata, tensors, **options))
+    return path
+
+
+def write_gguf_by_tensor(
+    path: Path,
+    metadata: Mapping[str, Any],
+    tensors: Sequence[PlannedTensor],
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """A file of any size, one tensor in memory at a time. progress: tensor bytes written, in all.
+
+    Raises OSError; what was written by then stays.
+    """
+    alignment = 32
+    sizes = [tensor.nbytes for tensor in tensors]
+    done, in_all = 0, sum(sizes)
+    with path.open("wb") as file:
+        file.write(_index(metadata, tensors, sizes, 3, alignment))
+        for tensor, size in zip(tensors, sizes, strict=True):
+            data = tensor.make()
+            assert data.nbytes == size, (tensor.name, data.nbytes, size)
+            file.write(data.data)
+            file.write(bytes(-size % alignment))
+            done += size
+            if progress is not None:
+                progress(done, in_all)
     return path
