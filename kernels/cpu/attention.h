@@ -229,17 +229,15 @@ static void attention(const float* q, const PagedCache& cache, const AttentionSh
 }
 
 template <class C>
-static void store_heads(const float* k, const float* v, const PagedCache& cache, int64_t slot) {
+static void store_head(const float* k, const float* v, const PagedCache& cache, int64_t slot, int64_t head) {
     const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
-    for (int64_t head = 0; head < cache.n_head_kv; ++head, k += cache.head_dim, v += cache.head_dim) {
-        C::store_key(k, cache, C::keys(cache, block, head, offset));
-        C::store_value(v, cache, C::values(cache, block, head, offset));
-    }
+    C::store_key(k + head * cache.head_dim, cache, C::keys(cache, block, head, offset));
+    C::store_value(v + head * cache.head_dim, cache, C::values(cache, block, head, offset));
 }
 
-static void store_kv(const float* k, const float* v, const PagedCache& cache, int64_t slot) {
-    if (cache.type == KvType::kF16) store_heads<CachedF16>(k, v, cache, slot);
-    else store_heads<CachedQ8>(k, v, cache, slot);
+static void store_kv(const float* k, const float* v, const PagedCache& cache, int64_t slot, int64_t head) {
+    if (cache.type == KvType::kF16) store_head<CachedF16>(k, v, cache, slot, head);
+    else store_head<CachedQ8>(k, v, cache, slot, head);
 }
 
 static const VectorKernels kVectorTable = {rms_norm, silu_mul, exp_of, store_kv, attention};

@@ -250,11 +250,13 @@ public:
         require(dim(k, 1) == cache.n_head_kv && dim(k, 2) == cache.head_dim && slots.size() == k.shape(0),
                 "store_kv: k, the cache and slots do not fit together");
         require_ids(slots, cache.n_blocks * cache.block_size, "slot");
-        const int64_t token_floats = cache.n_head_kv * cache.head_dim;
+        const int64_t n_tokens = int64_t(slots.size()), token_floats = cache.n_head_kv * cache.head_dim;
         const nb::gil_scoped_release no_gil;
-        rows_in_parallel(int64_t(slots.size()), 4 * token_floats, [&](int64_t first, int64_t count) {
-            for (int64_t t = first; t < first + count; ++t)
-                vectors_.store_kv(k.data() + t * token_floats, v.data() + t * token_floats, cache, slots.data()[t]);
+        // A thread takes heads, not tokens: the keys of neighbouring tokens lie in one cache line.
+        rows_in_parallel(cache.n_head_kv, 4 * n_tokens * cache.head_dim, [&](int64_t first, int64_t count) {
+            for (int64_t t = 0; t < n_tokens; ++t)
+                for (int64_t head = first; head < first + count; ++head)
+                    vectors_.store_kv(k.data() + t * token_floats, v.data() + t * token_floats, cache, slots.data()[t], head);
         });
     }
 

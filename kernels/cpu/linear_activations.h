@@ -34,7 +34,7 @@ static inline int64_t chain_position(const ChainOrder& order, int64_t b) {
 }
 
 struct QuantizedBlock {
-    int32_t q[32];
+    I32 q[2];  // of columns 0..15 and 16..31
     float dx;
     int32_t sums[2];
 };
@@ -45,16 +45,14 @@ static inline void quantize_block(const float* x, QuantizedBlock& out) {
     const float amax = reduce_max(max(abs(a), abs(b)));
     const float dx = amax / 127.0f;
     const bool finite = reduce_add(zero_or_nan) == 0.0f;
-    out.sums[0] = out.sums[1] = 0;
     if (!finite || dx < 0x1p-126f) {
-        for (int j = 0; j < 32; ++j) out.q[j] = 0;
-        out.dx = finite ? 0.0f : __builtin_nanf("");
+        out = {{splat(0), splat(0)}, finite ? 0.0f : __builtin_nanf(""), {0, 0}};
         return;
     }
-    store(out.q, round_to_int(div(a, splat(dx))));
-    store(out.q + 16, round_to_int(div(b, splat(dx))));
+    out.q[0] = round_to_int(div(a, splat(dx)));
+    out.q[1] = round_to_int(div(b, splat(dx)));
     out.dx = dx;
-    for (int j = 0; j < 32; ++j) out.sums[j / 16] += out.q[j];
+    for (int half = 0; half < 2; ++half) out.sums[half] = reduce_add(out.q[half]);
 }
 
 // The chains of a row mean: the same for every row.
@@ -72,13 +70,13 @@ static void quantize_vector(const float* x, int64_t n_in, VectorActivations& out
     MeanChains mean;
     for (int64_t b = 0; b < n_in / 32; ++b) {
         quantize_block(x + 32 * b, block);
-        for (int j = 0; j < 32; ++j) {
-            out.q[32 * b + j] = static_cast<int8_t>(block.q[j]);
-            out.replicated[32 * b + j] = static_cast<int32_t>(0x01010101u * static_cast<uint8_t>(block.q[j]));
+        for (int half = 0; half < 2; ++half) {
+            const int64_t at = 32 * b + 16 * half;
+            store_low_bytes(out.q + at, block.q[half]);
+            store(out.replicated + at, mul(bit_and(block.q[half], splat(255)), splat(0x01010101)));
+            out.sums[2 * b + half] = block.sums[half];
         }
         out.dx[b] = block.dx;
-        out.sums[2 * b] = block.sums[0];
-        out.sums[2 * b + 1] = block.sums[1];
         mean.add(b, block);
     }
     out.mean_tree = mean.tree();
@@ -86,11 +84,12 @@ static void quantize_vector(const float* x, int64_t n_in, VectorActivations& out
 
 // Column c of a group's block (kernels.h: the order of its dwords).
 static inline void put_column(const QuantizedBlock& block, int32_t* dwords, int n, int c) {
-    for (int v = 0; v < 8; ++v) {
-        uint32_t four = 0;
-        for (int i = 0; i < 4; ++i) four |= static_cast<uint32_t>(block.q[4 * v + i] & 255) << (8 * i);
-        dwords[v * n + c] = static_cast<int32_t>(four);
-    }
+    alignas(32) int8_t q[32];
+    int32_t four[8];
+    store_low_bytes(q, block.q[0]);
+    store_low_bytes(q + 16, block.q[1]);
+    __builtin_memcpy(four, q, 32);
+    for (int v = 0; v < 8; ++v) dwords[v * n + c] = four[v];
     float* dx = reinterpret_cast<float*>(dwords + 8 * n);
     int32_t* starts = dwords + 9 * n;
     float* sum = reinterpret_cast<float*>(dwords + 12 * n);
@@ -101,6 +100,9 @@ static inline void put_column(const QuantizedBlock& block, int32_t* dwords, int 
     sum[c] = static_cast<float>(block.sums[0] + block.sums[1]);
 }
 
+// Ahead of a row's quantization; the rows lie one behind the other.
+constexpr int kPrefetchFloats = 512;
+
 static void quantize_columns(const float* x, int64_t n_in, ColumnActivations& out) {
     const int64_t n_blocks = n_in / 32;
     const ChainOrder order = chain_order(n_blocks);
@@ -110,7 +112,9 @@ static void quantize_columns(const float* x, int64_t n_in, ColumnActivations& ou
     for (int c = 0; c < n; ++c) {
         MeanChains mean;
         for (int64_t b = 0; b < n_blocks; ++b) {
-            quantize_block(x + c * n_in + 32 * b, block);
+            const float* from = x + c * n_in + 32 * b;
+            for (int line = 0; line < 32; line += 16) prefetch(from + kPrefetchFloats + line);
+            quantize_block(from, block);
             put_column(block, dwords + chain_position(order, b) * kColumnDwords * n, n, c);
             mean.add(b, block);
         }

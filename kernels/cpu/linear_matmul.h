@@ -1,6 +1,7 @@
 // Matmul: Y = X W^T for several tokens. Tiles are decoded once to u8 panels in this thread's scratch (in cache), then
 // multiplied with groups of tokens ("columns"). K is walked chain by chain, so that for each column one float chain
-// and its integer accumulators stay in registers: 16 rows x kColumnGroup columns.
+// and its integer accumulators stay in registers: 16 rows x kColumnGroup columns, or 32 rows x half of them, where
+// each activation that is read serves two products.
 //   panel, one 32-block: u8 vectors [8] (3INST: high bytes, then low bytes [8]), integer scales, s, dmin and minimums
 // Bound: vpdpbusd throughput; per block and column 8 of them and 3 float instructions.
 #pragma once
@@ -53,6 +54,16 @@ static void decode_panel(const uint8_t* tile, int64_t n_blocks, uint8_t* panel) 
 
 static inline F32 load_float_lanes(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
 
+// Decoded tiles beside each other, from a chain's first 32-block on; and where their chains go.
+struct PanelTiles {
+    const uint8_t* first;
+    int64_t apart;  // bytes
+};
+struct ChainTiles {
+    float* first;
+    int64_t apart;  // floats
+};
+
 // The minimums of a 32-block times the sums of column c. They stay below 2^24: floats hold the exact integers.
 template <class E, int W>
 static inline F32 min_times_sum(const uint8_t* panel, const int32_t* dwords, int c) {
@@ -63,80 +74,118 @@ static inline F32 min_times_sum(const uint8_t* panel, const int32_t* dwords, int
     return fma(low, splat(sum_low), mul(load_float_lanes(panel + Panel<E>::kMin + 64), splat(sum - sum_low)));
 }
 
-// One chain of columns [C0, C0 + N) of a group of W: n 32-blocks. chain [N][16].
-template <class E, int W, int C0, int N>
-static void chain_columns(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain) {
+// Integer accumulators of one 32-block: several where its parts are scaled apart.
+template <class E>
+constexpr int kAccumulators = E::kHalves * E::kPlanes;
+
+// Tiles taken at once: two where the tier has registers for the accumulators of both.
+template <class E>
+constexpr int kTileGroup = ESPALIER_TIER_ID == ESPALIER_AVX512_TIER && kAccumulators<E> == 1 && !E::kMin ? 2 : 1;
+
+// What accumulator a of column c starts with: the zero point's share, if a has one.
+template <class E, int W>
+static inline I32 start_of(const int32_t* dwords, int a, int c) {
+    if constexpr (!E::kCentred) return splat(0);
+    if constexpr (E::kHalves == 2) return splat_at(dwords + (10 + a) * W + c);
+    return a == 0 ? splat_at(dwords + 9 * W + c) : splat(0);
+}
+
+// The integers of one tile and column, scaled and added to their chain.
+template <class E, int W>
+static inline void add_block(const uint8_t* panel, const int32_t* dwords, int c, const I32* dot, F32 s, F32 dx, F32& acc) {
     using P = Panel<E>;
-    constexpr int kAccs = E::kHalves * E::kPlanes;
-    F32 acc[N];
+    I32 d = dot[0];
+    if constexpr (E::kPlanes == 2) d = add(shift_left<8>(d), dot[1]);
+    if constexpr (E::kIntScale) d = mul(d, load_bytes(panel + P::kScale));
+    if constexpr (E::kHalves == 2) d = add(d, mul(dot[1], load_bytes(panel + P::kScale + 64)));
+    acc = fma(to_float(d), mul(s, dx), acc);
+    if constexpr (E::kMin) {
+        acc = fma(min_times_sum<E, W>(panel, dwords, c), mul(load_float_lanes(panel + P::kMinusDmin), dx), acc);
+    }
+}
+
+// One chain of columns [C0, C0 + N) of a group of W and of kTiles tiles: n 32-blocks. chain [kTiles] apart, [N][16].
+// Tiles share what is read of the activations, so that loads keep out of the way of the products.
+template <class E, int W, int C0, int N, int kTiles>
+static void chain_columns(PanelTiles panels, const int32_t* dwords, int64_t n, ChainTiles chains) {
+    constexpr int kAccs = kAccumulators<E>;
+    const uint8_t* panel[kTiles];
+    F32 acc[kTiles][N];
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t) {
+        panel[t] = panels.first + t * panels.apart;
 #pragma GCC unroll 16
-    for (int c = 0; c < N; ++c) acc[c] = splat(0.0f);
-    for (int64_t b = 0; b < n; ++b, panel += P::kBytes, dwords += kColumnDwords * W) {
-        const int32_t* starts = dwords + 9 * W + C0;
-        I32 dot[kAccs][N];
+        for (int c = 0; c < N; ++c) acc[t][c] = splat(0.0f);
+    }
+    for (int64_t b = 0; b < n; ++b, dwords += kColumnDwords * W) {
+        I32 dot[kTiles][N][kAccs];
 #pragma GCC unroll 16
-        for (int c = 0; c < N; ++c) {
-            if constexpr (E::kHalves == 2) {
-                dot[0][c] = E::kCentred ? splat(starts[W + c]) : splat(0);
-                dot[1][c] = E::kCentred ? splat(starts[2 * W + c]) : splat(0);
-            } else {
-                dot[0][c] = E::kCentred ? splat(starts[c]) : splat(0);
-                if constexpr (E::kPlanes == 2) dot[1][c] = splat(0);
+        for (int c = 0; c < N; ++c)
+#pragma GCC unroll 2
+            for (int a = 0; a < kAccs; ++a) {
+                const I32 start = start_of<E, W>(dwords, a, C0 + c);
+#pragma GCC unroll 2
+                for (int t = 0; t < kTiles; ++t) dot[t][c][a] = start;
             }
-        }
 #pragma GCC unroll 8
         for (int v = 0; v < 8; ++v) {
-            const I32 w = load_bytes(panel + 64 * v);
+#pragma GCC unroll 2
+            for (int plane = 0; plane < E::kPlanes; ++plane) {
+                const int a = E::kHalves == 2 ? v / 4 : plane;
+                I32 w[kTiles];
+#pragma GCC unroll 2
+                for (int t = 0; t < kTiles; ++t) w[t] = load_bytes(panel[t] + 512 * plane + 64 * v);
 #pragma GCC unroll 16
-            for (int c = 0; c < N; ++c) {
-                I32& d = dot[E::kHalves == 2 ? v / 4 : 0][c];
-                d = dot4_at(d, w, dwords + v * W + C0 + c);
-            }
-            if constexpr (E::kPlanes == 2) {
-                const I32 low = load_bytes(panel + 512 + 64 * v);
-#pragma GCC unroll 16
-                for (int c = 0; c < N; ++c) dot[1][c] = dot4_at(dot[1][c], low, dwords + v * W + C0 + c);
+                for (int c = 0; c < N; ++c) {
+                    if constexpr (kTiles == 1) {
+                        dot[0][c][a] = dot4_at(dot[0][c][a], w[0], dwords + v * W + C0 + c);
+                    } else {
+                        const I32 x = splat_at(dwords + v * W + C0 + c);
+#pragma GCC unroll 2
+                        for (int t = 0; t < kTiles; ++t) dot[t][c][a] = dot4(dot[t][c][a], w[t], x);
+                    }
+                }
             }
         }
-        const float* dx = reinterpret_cast<const float*>(dwords + 8 * W) + C0;
-        const F32 s = load_float_lanes(panel + P::kS);
+        const int32_t* dx = dwords + 8 * W + C0;
+        F32 s[kTiles];
+#pragma GCC unroll 2
+        for (int t = 0; t < kTiles; ++t) s[t] = load_float_lanes(panel[t] + Panel<E>::kS);
 #pragma GCC unroll 16
         for (int c = 0; c < N; ++c) {
-            I32 d = dot[0][c];
-            if constexpr (E::kPlanes == 2) d = add(shift_left<8>(d), dot[1][c]);
-            if constexpr (E::kIntScale) d = mul(d, load_bytes(panel + P::kScale));
-            if constexpr (E::kHalves == 2) d = add(d, mul(dot[1][c], load_bytes(panel + P::kScale + 64)));
-            acc[c] = fma(to_float(d), mul(s, splat(dx[c])), acc[c]);
-            if constexpr (E::kMin) {
-                const F32 min = min_times_sum<E, W>(panel, dwords, C0 + c);
-                acc[c] = fma(min, mul(load_float_lanes(panel + P::kMinusDmin), splat(dx[c])), acc[c]);
-            }
+            const F32 x = bits_to_float(splat_at(dx + c));
+#pragma GCC unroll 2
+            for (int t = 0; t < kTiles; ++t) add_block<E, W>(panel[t], dwords, C0 + c, dot[t][c], s[t], x, acc[t][c]);
         }
+#pragma GCC unroll 2
+        for (int t = 0; t < kTiles; ++t) panel[t] += Panel<E>::kBytes;
     }
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t)
 #pragma GCC unroll 16
-    for (int c = 0; c < N; ++c) store(chain + 16 * c, acc[c]);
+        for (int c = 0; c < N; ++c) store(chains.first + t * chains.apart + 16 * (C0 + c), acc[t][c]);
 }
 
-// A group of W columns, in one piece or, where two accumulators a column would not fit the registers, in two.
-template <class E, int W>
-static void chain_group(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain) {
-    constexpr bool kSplit = E::kHalves * E::kPlanes == 2 && W > 8;
-    if constexpr (kSplit) {
-        constexpr int kFirst = (W + 1) / 2;
-        chain_columns<E, W, 0, kFirst>(panel, dwords, n, chain);
-        chain_columns<E, W, kFirst, W - kFirst>(panel, dwords, n, chain + 16 * kFirst);
-    } else {
-        chain_columns<E, W, 0, W>(panel, dwords, n, chain);
-    }
+// Columns that fit the registers beside each other: half a group where tiles are taken in pairs or an accumulator is
+// not enough.
+template <class E, int kTiles>
+constexpr int kColumnsAtOnce = kTiles * kAccumulators<E> == 1 ? kColumnGroup : (kColumnGroup + 1) / 2;
+
+template <class E, int W, int kTiles, int C0 = 0>
+static void chain_group(PanelTiles panels, const int32_t* dwords, int64_t n, ChainTiles chains) {
+    constexpr int kRest = W - C0, kParts = (kRest + kColumnsAtOnce<E, kTiles> - 1) / kColumnsAtOnce<E, kTiles>;
+    constexpr int kFirst = (kRest + kParts - 1) / kParts;
+    chain_columns<E, W, C0, kFirst, kTiles>(panels, dwords, n, chains);
+    if constexpr (kFirst < kRest) chain_group<E, W, kTiles, C0 + kFirst>(panels, dwords, n, chains);
 }
 
-using ChainGroup = void (*)(const uint8_t* panel, const int32_t* dwords, int64_t n, float* chain);
+using ChainGroup = void (*)(PanelTiles panels, const int32_t* dwords, int64_t n, ChainTiles chains);
 
-// The kernel for a group of `width` columns, 1 .. kColumnGroup.
-template <class E, int W = kColumnGroup>
+// The kernel for kTiles tiles and a group of `width` columns, 1 .. kColumnGroup.
+template <class E, int kTiles, int W = kColumnGroup>
 static ChainGroup chain_group_of(int width) {
-    if (width == W) return chain_group<E, W>;
-    if constexpr (W > 1) return chain_group_of<E, W - 1>(width);
+    if (width == W) return chain_group<E, W, kTiles>;
+    if constexpr (W > 1) return chain_group_of<E, kTiles, W - 1>(width);
     return nullptr;
 }
 
@@ -145,11 +194,13 @@ template <class T>
 static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivations& group, const float* chains, float* y) {
     const int n = group.n_columns, n_rows = rows_in_tile(w, tile);
     const uint8_t* data = w.tiles + tile * w.tile_bytes;
-    for (int c = 0; c < n; ++c) {
-        const F32 low = add(load(chains + 16 * c), load(chains + 16 * (n + c)));
-        const F32 high = add(load(chains + 16 * (2 * n + c)), load(chains + 16 * (3 * n + c)));
+    y += tile * kTileRows;
+    for (int c = 0; c < n; ++c, chains += 16, y += w.n_out) {
+        const F32 low = add(load(chains), load(chains + 16 * n));
+        const F32 high = add(load(chains + 32 * n), load(chains + 48 * n));
         const F32 out = finish<T>(data, add(low, high), group.mean_trees[c]);
-        store_first(y + c * w.n_out + tile * kTileRows, out, n_rows);
+        if (n_rows == kTileRows) store(y, out);
+        else store_first(y, out, n_rows);
     }
 }
 
@@ -157,20 +208,24 @@ static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivati
 template <class T>
 static void multiply_group(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations& group,
                            const ChainOrder& order, const MatmulScratch& scratch, float* y) {
-    const int64_t panel_bytes = w.n_in / 32 * Panel<Entry<T>>::kBytes;
-    const int n = group.n_columns, chains_size = 4 * n * kTileRows;
-    const ChainGroup kernel = chain_group_of<Entry<T>>(n);
+    using E = Entry<T>;
+    const int64_t panel_bytes = w.n_in / 32 * Panel<E>::kBytes;
+    const int n = group.n_columns;
+    const int64_t chain_floats = 4 * n * kTileRows;
+    const ChainGroup several = chain_group_of<E, kTileGroup<E>>(n), one = chain_group_of<E, 1>(n);
     const int32_t* dwords = reinterpret_cast<const int32_t*>(group.blocks);
     for (int p = 0; p < 4; ++p) {
         const int64_t start = order.start[p], count = order.start[p + 1] - start;
-        for (int64_t tile = first; tile < last; ++tile) {
-            const uint8_t* panel = scratch.panels + (tile - first) * panel_bytes + start * Panel<Entry<T>>::kBytes;
-            float* chain = scratch.chains + (tile - first) * chains_size + p * n * kTileRows;
-            kernel(panel, dwords + start * kColumnDwords * n, count, chain);
+        const int32_t* activations = dwords + start * kColumnDwords * n;
+        for (int64_t tile = first, step; tile < last; tile += step) {
+            step = last - tile < kTileGroup<E> ? 1 : kTileGroup<E>;
+            const PanelTiles panels{scratch.panels + (tile - first) * panel_bytes + start * Panel<E>::kBytes, panel_bytes};
+            const ChainTiles chains{scratch.chains + (tile - first) * chain_floats + p * n * kTileRows, chain_floats};
+            (step == 1 ? one : several)(panels, activations, count, chains);
         }
     }
     for (int64_t tile = first; tile < last; ++tile) {
-        finish_tile<T>(w, tile, group, scratch.chains + (tile - first) * chains_size, y);
+        finish_tile<T>(w, tile, group, scratch.chains + (tile - first) * chain_floats, y);
     }
 }
 
@@ -181,6 +236,7 @@ static void matmul(const TiledMatrix& w, int64_t first, int64_t last, const Colu
     const ChainOrder order = chain_order(n_blocks);
     int64_t chunk = scratch.panel_capacity / panel_bytes;
     chunk = chunk > kMaxChunkTiles ? kMaxChunkTiles : chunk;
+    if (chunk > kTileGroup<Entry<T>>) chunk -= chunk % kTileGroup<Entry<T>>;
     for (int64_t tile = first; tile < last; tile += chunk) {
         const int64_t end = tile + chunk < last ? tile + chunk : last;
         for (int64_t t = tile; t < end; ++t) {

@@ -98,6 +98,19 @@ static inline void store_bytes(uint8_t* p, I32 x) {
     store_half(p, x.lo);
     store_half(p + 32, x.hi);
 }
+// The lowest byte of each lane: 16 bytes.
+static inline void store_low_bytes(int8_t* p, I32 x) {
+    const __m256i low_bytes = _mm256_set1_epi32(255), order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
+    const __m256i halves = _mm256_packus_epi32(_mm256_and_si256(x.lo, low_bytes), _mm256_and_si256(x.hi, low_bytes));
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(halves, halves), order);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(bytes));
+}
+static inline int32_t reduce_add(I32 a) {
+    const __m256i eight = _mm256_add_epi32(a.lo, a.hi);
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
 static inline __m128i load_quarter(const uint8_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
@@ -214,6 +227,8 @@ static inline __m256i dot4_half(__m256i acc, __m256i u8, __m256i s8) {
 static inline I32 dot4(I32 acc, I32 u8, I32 s8) {
     return {dot4_half(acc.lo, u8.lo, s8.lo), dot4_half(acc.hi, u8.hi, s8.hi)};
 }
+// The four bytes at p in every lane.
+static inline I32 splat_at(const int32_t* p) { return splat(*p); }
 // dot4 with the same four signed bytes at p in every lane.
 static inline I32 dot4_at(I32 acc, I32 u8, const int32_t* p) { return dot4(acc, u8, splat(*p)); }
 // Bytes of at most 63: four products, 4 * 63 * 127, still fit an int16.

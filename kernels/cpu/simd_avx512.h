@@ -67,6 +67,11 @@ static inline I32 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 static inline void store(int32_t* p, I32 x) { _mm512_storeu_si512(p, x.v); }
 static inline I32 load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 static inline void store_bytes(uint8_t* p, I32 x) { _mm512_storeu_si512(p, x.v); }
+// The lowest byte of each lane: 16 bytes.
+static inline void store_low_bytes(int8_t* p, I32 x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.v));
+}
+static inline int32_t reduce_add(I32 a) { return _mm512_reduce_add_epi32(a.v); }
 static inline I32 widen_u8(const uint8_t* p) {
     return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }
@@ -138,6 +143,12 @@ static inline I32 gather(const uint32_t* table, I32 index) {
 
 // acc + the dot product of each lane's four unsigned bytes with its four signed bytes; exact.
 static inline I32 dot4(I32 acc, I32 u8, I32 s8) { return {_mm512_dpbusd_epi32(acc.v, u8.v, s8.v)}; }
+// The four bytes at p in every lane. Written out because GCC 12 would fold it into each use, and load it again there.
+static inline I32 splat_at(const int32_t* p) {
+    I32 x;
+    __asm__("vpbroadcastd %1, %0" : "=v"(x.v) : "m"(*p));
+    return x;
+}
 // dot4 with the same four signed bytes at p in every lane. Written out because GCC 12 does not fold the broadcast
 // into the instruction, and hoists it until registers spill.
 static inline I32 dot4_at(I32 acc, I32 u8, const int32_t* p) {

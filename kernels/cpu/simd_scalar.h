@@ -156,6 +156,15 @@ static inline I32 load_bytes(const uint8_t* p) {
     return r;
 }
 static inline void store_bytes(uint8_t* p, I32 x) { memcpy(p, x.v, sizeof x.v); }
+// The lowest byte of each lane: 16 bytes.
+static inline void store_low_bytes(int8_t* p, I32 x) {
+    for (int i = 0; i < 16; i++) p[i] = static_cast<int8_t>(x.v[i]);
+}
+static inline int32_t reduce_add(I32 a) {
+    int32_t sum = 0;
+    for (int i = 0; i < 16; i++) sum += a.v[i];
+    return sum;
+}
 static inline I32 widen_u8(const uint8_t* p) {
     return each_i([=](int i) { return static_cast<int32_t>(p[i]); });
 }
@@ -292,6 +301,8 @@ static inline I32 dot4(I32 acc, I32 u8, I32 s8) {
         return sum;
     });
 }
+// The four bytes at p in every lane.
+static inline I32 splat_at(const int32_t* p) { return splat(*p); }
 // dot4 with the same four signed bytes at p in every lane.
 static inline I32 dot4_at(I32 acc, I32 u8, const int32_t* p) { return dot4(acc, u8, splat(*p)); }
 // dot4 where every unsigned byte is at most 63, for two pairs at once; acc0 + acc1 is what counts.

@@ -33,8 +33,8 @@ struct VectorKernels {
     void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
     // y = exp(x), for tests of the one exponential that silu_mul and attention share.
     void (*exp)(const float* x, int64_t n, float* y);
-    // k, v [n_head_kv, head_dim] of one token into slot = block_id * block_size + offset.
-    void (*store_kv)(const float* k, const float* v, const PagedCache& cache, int64_t slot);
+    // One head of k, v [n_head_kv, head_dim] of one token into slot = block_id * block_size + offset.
+    void (*store_kv)(const float* k, const float* v, const PagedCache& cache, int64_t slot, int64_t head);
     // q, y [n_tokens, n_head, head_dim]; scratch of attention_scratch_floats().
     void (*attention)(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
                       float* scratch, float* y);
