@@ -29,7 +29,7 @@ check: $(VENV)/installed-dev
 	$(MAKE) cuda-compile
 	$(MAKE) test
 
-.PHONY: cuda-compile cuda-count gpu-pack gpu-check
+.PHONY: cuda-compile cuda-count gpu-pack gpu-check bench-cuda
 # Every CUDA kernel for every architecture: registers, spills. No GPU needed; what has not changed is not compiled.
 cuda-compile: $(VENV)/installed-dev
 	$(VENV)/bin/python -m tools.cuda_compile $(ARGS)
@@ -45,6 +45,10 @@ gpu-pack: $(VENV)/installed-dev
 # On a machine with a card: Python with CuPy, NumPy and pytest, no virtual environment, no network.
 gpu-check:
 	$(PYTHON) -m tools.gpu_check $(ARGS)
+
+# On a machine with a card: every form of every linear kernel, CSV and plot in build/bench_cuda.
+bench-cuda: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tools.cuda_bench $(ARGS)
 
 bench: $(VENV)/installed
 	$(VENV)/bin/espalier bench --synthetic llama-0.85b IQ2_KT $(ARGS)

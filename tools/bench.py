@@ -1,10 +1,12 @@
 """`espalier bench`: tokens per second of a prompt and of generation, as the peer's llama-bench defines them.
 
 Figures are medians and deviations of whole repetitions. With --peer each repetition is followed, or preceded, by one
-of the peer's on the same file, so that a machine that grows slower does so for both.
+of the peer's on the same file, so that a machine that grows slower does so for both. On a GPU a second table says
+where a decode step's time goes (tools/cuda_profile.py).
 """
 
 import json as jsonlib
+import math
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from engine import EspalierError, LoadedModel, load_model, synthetic_model
 from tools.backends import backend_line, checked_kv_type, machine_line, open_backend
+from tools.cuda_profile import StepProfile, print_profile, profile_step
+from tools.cuda_timing import device_of, figure, json_figure
 from tools.peer_bench import PeerBench, find_llama_bench, peer_options
 from tools.progress import progress_bar
 from tools.speed_tests import SpeedRuns, SpeedTest
@@ -71,7 +76,7 @@ class Speeds:
         result = {"test": self.test.name, **_summary("", self.ours)}
         if self.peer:
             ratio = statistics.median(self.ours) / statistics.median(self.peer)
-            result |= {**_summary("peer_", self.peer), "ratio": round(ratio, 3)}
+            result |= {**_summary("peer_", self.peer), "ratio": json_figure(ratio, 3)}
         return result
 
 
@@ -83,9 +88,11 @@ def run(options: BenchOptions) -> None:
         _check_context(loaded, options)
         peer = PeerBench(program, path, peer_options(ops, options.kv_type)) if program and path else None
         results = _measure(loaded, options, peer)
-    _print(loaded, results)
+        profile = _step_profile(loaded, options)
+    _print(loaded, results, profile)
     if options.json:
-        print(jsonlib.dumps({"results": [result.as_json() for result in results]}))
+        as_json: dict[str, Any] = {"results": [result.as_json() for result in results]}
+        print(jsonlib.dumps(as_json | ({"decode_step": profile.as_json()} if profile else {})))
 
 
 def write(options: BenchOptions, path: Path) -> None:
@@ -142,6 +149,16 @@ def _measure(loaded: LoadedModel, options: BenchOptions, peer: PeerBench | None)
     return results
 
 
+def _step_profile(loaded: LoadedModel, options: BenchOptions) -> StepProfile | None:
+    """On a GPU, where generation is measured at all."""
+    device = device_of(loaded.ops)
+    if device is None or not options.n_gen:
+        return None
+    with progress_bar("timing the kernels of a decode step") as report:
+        report(0, 1)
+        return profile_step(loaded, device, options.depth, options.kv_type)
+
+
 def _repeat(repetition: int, runs: SpeedRuns, speeds: Speeds, peer: PeerBench | None) -> None:
     """One of ours and, where the peer has the test, one of the peer's; who goes first changes each time."""
     test, of_peer = speeds.test, speeds.test.of_peer()
@@ -150,7 +167,8 @@ def _repeat(repetition: int, runs: SpeedRuns, speeds: Speeds, peer: PeerBench | 
     def ours() -> None:
         if repetition == 0 or in_turns:  # the peer's run leaves nothing of ours in the caches
             runs.warm_up(test)
-        speeds.ours.append(runs.tokens_per_second(test))
+        speed = runs.tokens_per_second(test)
+        speeds.ours.append(math.nan if runs.emulated else speed)
 
     def theirs() -> None:
         if peer is not None and of_peer is not None:
@@ -160,15 +178,16 @@ def _repeat(repetition: int, runs: SpeedRuns, speeds: Speeds, peer: PeerBench | 
         turn()
 
 
-def _summary(prefix: str, speeds: list[float]) -> dict[str, float]:
-    deviation = statistics.stdev(speeds) if len(speeds) > 1 else 0.0
+def _summary(prefix: str, speeds: list[float]) -> dict[str, float | None]:
+    """None for figures of an emulated device."""
+    deviation = float(np.std(speeds, ddof=1)) if len(speeds) > 1 else 0.0
     return {
-        f"{prefix}tokens_per_second": round(statistics.median(speeds), 3),
-        f"{prefix}stddev": round(deviation, 3),
+        f"{prefix}tokens_per_second": json_figure(statistics.median(speeds), 3),
+        f"{prefix}stddev": json_figure(deviation, 3),
     }
 
 
-def _print(loaded: LoadedModel, results: list[Speeds]) -> None:
+def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | None) -> None:
     out = Console(highlight=False)
     ratio = loaded.weight_bytes / loaded.file_bytes
     out.print(
@@ -180,5 +199,11 @@ def _print(loaded: LoadedModel, results: list[Speeds]) -> None:
         columns += ["the peer", "+/-", "ratio"]
     table = Table(*columns)
     for figures in (speeds.as_json() for speeds in results):
-        table.add_row(*(x if isinstance(x, str) else f"{x:.2f}" for x in figures.values()))
+        table.add_row(*(_cell(value) for value in figures.values()))
     out.print(table)
+    if profile:
+        print_profile(profile, out)
+
+
+def _cell(value: str | float | None) -> str:
+    return value if isinstance(value, str) else figure(math.nan if value is None else value, ".2f")

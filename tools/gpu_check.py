@@ -35,6 +35,7 @@ KERNEL_TESTS = (
     "tests/cuda/test_activation_kernels.py",
 )
 TOKEN_TESTS = ("tests/cuda/test_whole_model.py",)
+BENCH_TESTS = ("tests/cuda/test_cuda_bench.py",)
 #: compute-sanitizer slows a kernel down a hundredfold: the KT type with every form, one of the others.
 SANITIZED = "IQ2_KT or Q4_K or ragged_decodes or rms_norm"
 SANITIZER_TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
@@ -114,11 +115,16 @@ def token_tests(place: Place) -> bool:
 
 
 def benches(place: Place) -> bool:
-    """Without a card the CPU backend's, of a small model: the figures mean nothing, the step is seen to work."""
+    """Whole models with the kernels of a step, then every form of every linear kernel.
+
+    Without a card the CPU backend's, of a small model, and the tests of the benches: the steps are seen to work.
+    """
     if place.emulate:
         model = f"{place.environment['ESPALIER_SHARED']}/models/stories-wide256-IQ2_KT-pure.gguf"
-        return bench(place, model, "--device", "cpu", "-p", "16", "-n", "4", "-r", "1")
-    return all(bench(place, "--device", "cuda", "--synthetic", *shape_and_type) for shape_and_type in BENCHES)
+        on_cpu = bench(place, model, "--device", "cpu", "-p", "16", "-n", "4", "-r", "1")
+        return on_cpu and place.python("-m", "pytest", *BENCH_TESTS)
+    models = (bench(place, "--device", "cuda", "--synthetic", *shape_and_type) for shape_and_type in BENCHES)
+    return all(models) and place.python("-m", "tools.cuda_bench", "--out", str(place.out / "bench_cuda"))
 
 
 def bench(place: Place, *arguments: str) -> bool:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import LoadedModel
+from tools.cuda_timing import device_of
 from tools.model_runs import SequenceRuns
 from tools.peer_bench import PeerTest
 
@@ -38,6 +39,9 @@ class SpeedRuns:
     """One sequence's cache and random token ids for all tests of a model."""
 
     def __init__(self, loaded: LoadedModel, longest: int, depth: int, kv_type: str) -> None:
+        device = device_of(loaded.ops)
+        #: The device is the tests' stand-in: its speed means nothing.
+        self.emulated = device is not None and device.emulated
         self._runs = SequenceRuns(loaded, 1, depth + longest, kv_type)
         rng = np.random.default_rng(0)
         self._context = rng.integers(0, loaded.config.n_vocab, depth).tolist()

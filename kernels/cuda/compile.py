@@ -89,12 +89,15 @@ _ATTENTION = KernelModule(
     hot=frozenset({"attention", "attention_split"}),
 )
 
+_BANDWIDTH = KernelModule("bandwidth", "bandwidth.cu", ("read_stream",))
+
 #: Every module by name. What a device runs, what is compiled in tests and what the emulation builds is this table.
 MODULES: dict[str, KernelModule] = {
     module.name: module
     for module in (
         _ACTIVATIONS,
         _ATTENTION,
+        _BANDWIDTH,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),
         *(_rows_module(name) for name in TYPES if name not in DENSE_TYPES and name not in TILED_TYPES),
         *(_table_module(name) for name in TILED_TYPES),

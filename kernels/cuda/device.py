@@ -4,8 +4,9 @@ Nothing here is global: another device is another `Device`.
 """
 
 import importlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,16 @@ from kernels.cuda.errors import CudaError, CudaMemoryError, CupyMissingError
 
 #: The oldest cards whose int8 tensor cores and asynchronous copies the kernels use.
 OLDEST_CAPABILITY = (8, 0)
+
+
+class Launch(NamedTuple):
+    """One launch as it was asked for; `Device.launch(*it)` is the same again, while its memory is there."""
+
+    module: str
+    kernel: str
+    grid: tuple[int, ...]
+    block: int
+    arguments: tuple[np.generic, ...]
 
 
 class Device:
@@ -39,10 +50,14 @@ class Device:
                 "the kernels need 8.0 or newer (Ampere)"
             )
         self.n_multiprocessors: int = properties["multiProcessorCount"]
+        self.l2_bytes: int = properties["l2CacheSize"]
+        #: The tests' stand-in, which has no speed: what it is timed at is nowhere shown.
+        self.emulated: bool = getattr(self._cupy, "is_emulated", False)
         self._cubins = CubinCache(f"sm_{capability[0]}{capability[1]}")
         with self._device:
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
         self._kernels: dict[tuple[str, str], Any] = {}
+        self._log: list[Launch] | None = None
 
     def use(self) -> None:
         """Make it the calling thread's device: a step may run on another thread than the load."""
@@ -81,6 +96,11 @@ class Device:
         runtime = self._cupy.cuda.runtime
         runtime.memcpyAsync(to.ctypes.data, source, to.nbytes, runtime.memcpyDeviceToHost, self._stream.ptr)
 
+    def copy(self, to: int, source: int, n_bytes: int) -> None:
+        """Within the device."""
+        runtime = self._cupy.cuda.runtime
+        runtime.memcpyAsync(to, source, n_bytes, runtime.memcpyDeviceToDevice, self._stream.ptr)
+
     def clear(self, to: int, n_bytes: int) -> None:
         self._cupy.cuda.runtime.memsetAsync(to, 0, n_bytes, self._stream.ptr)
 
@@ -88,6 +108,8 @@ class Device:
         self, module: str, kernel: str, grid: Sequence[int], block: int, arguments: Sequence[np.generic]
     ) -> None:
         """arguments: NumPy scalars of the kernel's own types, pointers as uint64."""
+        if self._log is not None:
+            self._log.append(Launch(module, kernel, tuple(grid), block, tuple(arguments)))
         self._kernel(module, kernel)(tuple(grid), (block,), tuple(arguments), stream=self._stream)
 
     def synchronize(self) -> None:
@@ -98,6 +120,28 @@ class Device:
         event = self._cupy.cuda.Event(block=False, disable_timing=True)
         event.record(self._stream)
         return event
+
+    @contextmanager
+    def logged(self) -> Iterator[list[Launch]]:
+        """The launches made within, in order."""
+        self._log = []
+        try:
+            yield self._log
+        finally:
+            self._log = None
+
+    # Time
+
+    def timestamp(self) -> Any:
+        """An event that notes when the device reached it."""
+        event = self._cupy.cuda.Event()
+        event.record(self._stream)
+        return event
+
+    def elapsed_us(self, start: Any, end: Any) -> float:
+        """Between two timestamps; waits for the second."""
+        end.synchronize()
+        return 1e3 * float(self._cupy.cuda.get_elapsed_time(start, end))
 
     # Graphs
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.cuda.arena import DeviceArray, Int8Form
-from kernels.cuda.device import Device
+from kernels.cuda.device import Device, Launch
 from kernels.cuda.weights import DeviceMatrix
 
 MAX_PARTS = 3  # matrices of one launch (linear_parts.cuh)
@@ -37,6 +37,14 @@ FORMS: dict[str, tuple[LinearForm, ...]] = {
     "rows": (PLAIN, MATMUL),
 }
 
+#: By layout, every form that takes its matrices.
+ALL_FORMS: dict[str, tuple[LinearForm, ...]] = {
+    "tiles": (DMMV_1, DMMV_DP4A, DMMV_8, PLAIN, MATMUL),
+    "rows": (PLAIN, MATMUL),
+}
+#: Kernels whose parameters are those of linear_parts.cuh.
+LINEAR_KERNELS = frozenset(form.kernel for forms in ALL_FORMS.values() for form in forms)
+
 
 def form_for(matrix: DeviceMatrix, n_tokens: int) -> LinearForm:
     forms = FORMS.get(matrix.module, FORMS[matrix.layout])
@@ -52,20 +60,27 @@ def launch_linear(
     outs: Sequence[DeviceArray],
 ) -> None:
     """outs[i] = matrices[i] x for up to MAX_PARTS matrices of one module and width."""
+    device.launch(*linear_launch(form, matrices, x, n_tokens, [out.pointer for out in outs]))
+
+
+def linear_launch(
+    form: LinearForm, matrices: Sequence[DeviceMatrix], x: Int8Form, n_tokens: int, outs: Sequence[int]
+) -> Launch:
+    """What `launch_linear` launches. outs: addresses, float32 [n_tokens, n_out] each."""
     absent = MAX_PARTS - len(matrices)
     n_out = [matrix.n_out for matrix in matrices] + [0] * absent
     grid = (sum(-(-n // form.rows) for n in n_out), -(-n_tokens // form.tokens))
     arguments: tuple[np.generic, ...] = (
         *(np.uint64(matrix.buffer.pointer) for matrix in matrices),
         *(np.uint64(0),) * absent,
-        *(np.uint64(out.pointer) for out in outs),
+        *map(np.uint64, outs),
         *(np.uint64(0),) * absent,
         *(np.int32(n) for n in n_out),
         np.int32(matrices[0].n_in),
         *(np.uint64(address) for address in x),
         np.int32(n_tokens),
     )
-    device.launch(matrices[0].module, form.kernel, grid, form.threads, arguments)
+    return Launch(matrices[0].module, form.kernel, grid, form.threads, arguments)
 
 
 def groups_of_one_launch(matrices: Sequence[DeviceMatrix]) -> list[list[int]]:

@@ -58,6 +58,11 @@ class CudaOps:
         self._cpu = CpuOps()  # looks at files before they go up
         self.device_name = self._device.name
 
+    @property
+    def device(self) -> Device:
+        """Where its launches go: for tools that time them."""
+        return self._device
+
     # Loading
 
     def load_quant(

@@ -29,6 +29,12 @@ class DeviceMatrix:
     n_in: int
 
 
+def tiles_bytes(type_name: str, n_out: int, n_in: int) -> int:
+    """Of a whole matrix in tiles."""
+    n_tile_rows, n_tiles_in = -(-n_out // TILE_ROWS), n_in // TILE_COLUMNS
+    return n_tile_rows * (n_tiles_in * TILE_BYTES[type_name] + 4 * TILE_ROWS)
+
+
 class Uploader:
     """Brings matrices to one device."""
 
@@ -56,9 +62,8 @@ class Uploader:
         self._staging = None
 
     def _tiles(self, quant_type: QuantType, n_out: int, n_in: int, file_bytes: np.ndarray) -> DeviceBuffer:
-        n_tile_rows, n_tiles_in = -(-n_out // TILE_ROWS), n_in // TILE_COLUMNS
-        n_bytes = n_tile_rows * (n_tiles_in * TILE_BYTES[quant_type.name] + 4 * TILE_ROWS)
-        buffer = self._device.allocate(n_bytes)
+        n_tiles_in = n_in // TILE_COLUMNS
+        buffer = self._device.allocate(tiles_bytes(quant_type.name, n_out, n_in))
         row_bytes = quant_type.row_bytes(n_in)
         rows_at_once = max(STAGING_BYTES // row_bytes // TILE_ROWS, 1) * TILE_ROWS
         staging = self._staging_of(min(rows_at_once, n_out) * row_bytes)

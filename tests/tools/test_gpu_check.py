@@ -79,7 +79,7 @@ def test_what_follows_a_failed_step_is_not_run(
 
 
 def test_the_tests_it_runs_are_there() -> None:
-    for path in (*gpu_check.KERNEL_TESTS, *gpu_check.TOKEN_TESTS):
+    for path in (*gpu_check.KERNEL_TESTS, *gpu_check.TOKEN_TESTS, *gpu_check.BENCH_TESTS):
         assert (gpu_check.ROOT / path).is_file(), path
 
 

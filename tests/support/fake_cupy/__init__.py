@@ -81,6 +81,7 @@ def _cupy(machine: Machine) -> types.ModuleType:
     arrays = Arrays(timeline)
     return _module(
         "cupy",
+        is_emulated=True,
         ndarray=array_types.ndarray,
         empty=arrays.empty,
         zeros=arrays.zeros,
