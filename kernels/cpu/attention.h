@@ -34,12 +34,12 @@ static void lay_out(const PagedCache& cache, const AttentionShape& shape, const 
     const int64_t n_rows = item.n_tokens * shape.group, padded = cache.head_dim_padded();
     t.n_rows = n_rows, t.group = shape.group, t.head_dim = cache.head_dim, t.head_dim_padded = padded;
     t.first_position = item.first_position;
-    t.q = scratch;
+    t.m = scratch;
+    t.l = t.m + n_rows, t.merged_m = t.l + n_rows, t.merged_l = t.merged_m + n_rows;
+    t.q = scratch + attention_row_numbers(n_rows);
     t.scores = t.q + n_rows * padded;
     t.partial = t.scores + n_rows * kKvSplit;
     t.output = t.partial + n_rows * padded;
-    t.m = t.output + n_rows * padded;
-    t.l = t.m + n_rows, t.merged_m = t.l + n_rows, t.merged_l = t.merged_m + n_rows;
 }
 
 static inline const float* query_of(const float* q, const AttentionShape& shape, const AttentionItem& item,

@@ -348,6 +348,7 @@ NB_MODULE(_native, module) {
     }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
     nb::class_<PackedMatrix>(module, "PackedMatrix")
         .def_prop_ro("nbytes", &PackedMatrix::nbytes)
+        .def_prop_ro("address", [](const PackedMatrix& matrix) { return reinterpret_cast<uintptr_t>(matrix.view().tiles); })
         .def_prop_ro("n_out", &PackedMatrix::n_out)
         .def_prop_ro("n_in", &PackedMatrix::n_in);
 

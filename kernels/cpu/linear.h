@@ -2,8 +2,10 @@
 // that read them go to whoever is free. Buffers are kept, so a decode step allocates nothing.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
+#include "cpu/guarded_memory.h"
 #include "cpu/kernels.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/thread_pool.h"
@@ -13,22 +15,6 @@ namespace espalier {
 struct LinearJob {
     const PackedMatrix* matrix;
     float* y;  // [n_tokens, n_out]
-};
-
-// Bytes that start on a cache line. Grows, never shrinks.
-class AlignedBuffer {
-public:
-    uint8_t* bytes(int64_t n) {
-        if (int64_t(memory_.size()) < n + 64) memory_.resize(size_t(n + n / 4 + 64));
-        return memory_.data() + (64 - reinterpret_cast<uintptr_t>(memory_.data()) % 64) % 64;
-    }
-    template <class T>
-    T* of(int64_t n) {
-        return reinterpret_cast<T*>(bytes(n * int64_t(sizeof(T))));
-    }
-
-private:
-    std::vector<uint8_t> memory_;
 };
 
 class LinearRunner {
@@ -81,14 +67,14 @@ private:
 
     void lay_out_groups(int64_t n_tokens, int64_t n_blocks) {
         const int64_t width = kernels_.column_group;
-        const int64_t column_bytes = round_up_64(n_blocks * kColumnDwords * 4 * width);
+        const int64_t column_bytes = n_blocks * kColumnDwords * 4;
         const int64_t n_groups = (n_tokens + width - 1) / width;
-        uint8_t* blocks = columns_.bytes(n_groups * column_bytes);
+        uint8_t* blocks = columns_.bytes(n_tokens * column_bytes);
         float* means = mean_trees_.of<float>(n_tokens);
         groups_.clear();
         for (int64_t g = 0; g < n_groups; ++g) {
             const int64_t left = n_tokens - g * width;
-            groups_.push_back({blocks + g * column_bytes, means + g * width, int(left < width ? left : width)});
+            groups_.push_back({blocks + g * width * column_bytes, means + g * width, int(left < width ? left : width)});
         }
     }
 
@@ -106,21 +92,19 @@ private:
 
     void matmul(const LinearKernels& kernel, const TiledMatrix& w, const Range& range, int worker) {
         const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
-        const int64_t capacity = panel > kPanelBytes ? panel : kPanelBytes;
-        const MatmulScratch scratch{panels_[size_t(worker)].bytes(capacity), capacity,
-                                    chains_[size_t(worker)].of<float>(kMaxChunkTiles * 4 * kernels_.column_group * 16)};
+        const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, range.last - range.first));
+        const MatmulScratch scratch{panels_[size_t(worker)].bytes(tiles * panel), tiles * panel,
+                                    chains_[size_t(worker)].of<float>(tiles * 4 * groups_[0].n_columns * 16)};
         kernel.matmul(w, range.first, range.last, groups_.data(), int(groups_.size()), scratch, range.job->y);
     }
 
-    static int64_t round_up_64(int64_t n) { return (n + 63) / 64 * 64; }
-
     const KernelTable& kernels_;
     ThreadPool& pool_;
-    AlignedBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
+    ScratchBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
     VectorActivations vector_{};
     std::vector<ColumnActivations> groups_;
     std::vector<Range> ranges_;
-    std::vector<AlignedBuffer> panels_, chains_;
+    std::vector<ScratchBuffer> panels_, chains_;
 };
 
 }  // namespace espalier

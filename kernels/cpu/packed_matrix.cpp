@@ -1,9 +1,6 @@
 // Packing and unpacking of row-lane tiles, and the memory they live in. Compiled for the baseline.
 #include "cpu/packed_matrix.h"
 
-#include <sys/mman.h>
-
-#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -12,8 +9,6 @@
 
 namespace espalier {
 namespace {
-
-constexpr int64_t kHugePage = int64_t(2) << 20;
 
 // What packing needs to know of a type, without its template.
 struct PackingOf {
@@ -86,28 +81,16 @@ PackedMatrix::PackedMatrix(TensorType type, int64_t n_out, int64_t n_in) : type_
     }
     view_ = {nullptr, packing.tile_bytes(n_in), n_out, n_in};
     file_row_bytes_ = packing.file_row_bytes(n_in);
-    // Huge pages save most TLB misses of a mat-vec; a small matrix is not worth a whole one.
-    const bool huge = nbytes() >= kHugePage;
-    memory_bytes_ = huge ? round_up(nbytes(), 4096) + kHugePage : round_up(nbytes(), 4096);
-    void* memory = mmap(nullptr, size_t(memory_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
-    memory_ = static_cast<uint8_t*>(memory);
-    uint8_t* aligned = memory_;
-    if (huge) {
-        aligned = reinterpret_cast<uint8_t*>(round_up(reinterpret_cast<intptr_t>(memory), kHugePage));
-        madvise(aligned, size_t(nbytes() / kHugePage * kHugePage), MADV_HUGEPAGE);
-    }
-    view_.tiles = aligned;
+    memory_ = GuardedMemory(nbytes());
+    view_.tiles = memory_.data();
 }
-
-PackedMatrix::~PackedMatrix() { munmap(memory_, size_t(memory_bytes_)); }
 
 bool PackedMatrix::is_dense() const { return packing_of(type_).dense; }
 
 void PackedMatrix::pack_tiles(const uint8_t* file_bytes, int64_t first, int64_t last) {
     const auto pack = packing_of(type_).pack_row;
     for (int64_t tile = first; tile < last; ++tile) {
-        uint8_t* out = const_cast<uint8_t*>(view_.tiles) + tile * view_.tile_bytes;
+        uint8_t* out = memory_.data() + tile * view_.tile_bytes;
         for (int row = 0; row < kTileRows && tile * kTileRows + row < view_.n_out; ++row) {
             pack(file_bytes + (tile * kTileRows + row) * file_row_bytes_, view_.n_in, row, out);
         }

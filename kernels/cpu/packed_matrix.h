@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/guarded_memory.h"
 #include "cpu/kernels.h"
 
 namespace espalier {
@@ -12,7 +13,6 @@ public:
     // Zeroed tiles for a matrix of that type. Throws std::invalid_argument where n_in is not whole blocks,
     // std::bad_alloc where memory is short.
     PackedMatrix(TensorType type, int64_t n_out, int64_t n_in);
-    ~PackedMatrix();
     PackedMatrix(const PackedMatrix&) = delete;
     PackedMatrix& operator=(const PackedMatrix&) = delete;
 
@@ -34,8 +34,7 @@ private:
     TensorType type_;
     TiledMatrix view_;
     int64_t file_row_bytes_;
-    uint8_t* memory_;       // the mapping
-    int64_t memory_bytes_;
+    GuardedMemory memory_;
 };
 
 }  // namespace espalier

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "cpu/guarded_memory.h"
 #include "cpu/thread_pool.h"
 #include "cpu/vector_kernels.h"
 
@@ -21,13 +22,13 @@ public:
     void run(const VectorKernels& kernels, ThreadPool& pool, const float* q, const PagedCache& cache,
              const AttentionShape& shape, const AttentionPass& pass, float* y) {
         cut(cache, shape, pass);
-        const int64_t rows = shape.group > kQueryRows ? shape.group : kQueryRows;
-        const int64_t floats = (attention_scratch_floats(rows, cache.head_dim_padded()) + 15) / 16 * 16;
-        scratch_.resize(size_t(floats * pool.n_threads()));
+        scratch_.resize(size_t(pool.n_threads()));
         const int64_t n_items = int64_t(items_.size());
         // The last items see the most keys: they go first, so that no thread ends on a long one.
         pool.run(n_items, [&](int64_t i, int worker) {
-            kernels.attention(q, cache, shape, items_[size_t(n_items - 1 - i)], scratch_.data() + worker * floats, y);
+            const AttentionItem& item = items_[size_t(n_items - 1 - i)];
+            const int64_t n_floats = attention_scratch_floats(item.n_tokens * shape.group, cache.head_dim_padded());
+            kernels.attention(q, cache, shape, item, scratch_[size_t(worker)].of<float>(n_floats), y);
         });
     }
 
@@ -47,7 +48,7 @@ private:
     }
 
     std::vector<AttentionItem> items_;  // kept between passes: a decode step allocates nothing
-    std::vector<float> scratch_;
+    std::vector<ScratchBuffer> scratch_;
 };
 
 }  // namespace espalier

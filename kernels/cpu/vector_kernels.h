@@ -40,8 +40,11 @@ struct VectorKernels {
                       float* scratch, float* y);
 };
 
+// Four floats a row; the vectors behind them stay on cache lines.
+inline int64_t attention_row_numbers(int64_t n_rows) { return (4 * n_rows + 15) / 16 * 16; }
+
 inline int64_t attention_scratch_floats(int64_t n_rows, int64_t head_dim_padded) {
-    return n_rows * (kKvSplit + 3 * head_dim_padded + 4);
+    return attention_row_numbers(n_rows) + n_rows * (kKvSplit + 3 * head_dim_padded);
 }
 
 const VectorKernels* vector_kernels_scalar();

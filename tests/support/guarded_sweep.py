@@ -1,0 +1,207 @@
+"""Every native kernel over buffers that end at a guard page. A process of its own: what fails here dies.
+
+python -m support.guarded_sweep TIER short|wide     all kernels; says before each case what it is
+python -m support.guarded_sweep TIER FAULT          does what must not pass unnoticed: one of FAULTS
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from kernels.cpu import _native
+from kernels.kv_type import KV_TYPES
+from kernels.ops import AttentionBatch
+from kernels.quant_tensor import TYPES
+from kernels.random_weights import random_weight
+from support.guarded import GuardedOps, empty, guarded
+
+#: Of `_native.Backend`, what is no kernel.
+NOT_KERNELS = {"isa", "n_threads"}
+BOTH = frozenset({"linear", "embed"})
+
+Case = tuple[str, Callable[[], Any]]  # what it is; run it and give its results
+
+
+class Recorder:
+    """The native backend, noting which of its kernels were called."""
+
+    def __init__(self, native: Any) -> None:
+        self._native = native
+        self.called: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.called.add(name)
+        return getattr(self._native, name)
+
+
+def rng_of(*seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return guarded(rng_of(*shape).standard_normal(shape).astype(np.float32))
+
+
+def ints(*values: int) -> np.ndarray:
+    return guarded(np.array(values, np.int32))
+
+
+def widths(type_name: str, wide: bool) -> tuple[int, ...]:
+    """Columns: one block, and sizes that leave a chain, a group of 256 or a vector partly filled."""
+    block = TYPES[type_name].block_size
+    few = {1: (1, 17, 413), 32: (32, 352), 256: (256, 768)}[block]
+    many = {
+        1: (1, 2, 15, 16, 31, 63, 64, 65, 127, 255, 256, 257, 319, 400, 413, 1025),
+        32: (32, 64, 96, 128, 160, 192, 224, 256, 288, 480, 800, 1056),
+        256: (256, 512, 768, 1024, 2304),
+    }[block]
+    return many if wide else few
+
+
+def linear_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    """Packing, the check of factors, look-ups from tiles and from file rows, mat-vec and matmul."""
+    row_counts = (1, 2, 15, 16, 17, 31, 32, 33, 37, 300) if wide else (1, 17, 32)
+    batches = (*range(1, 14), 25, 37) if wide else (1, 2, 3, 13)
+    for type_name, n_out in product(TYPES, row_counts):
+        for n_in in widths(type_name, wide):
+            yield (
+                f"{type_name} {n_out}x{n_in}",
+                lambda args=(type_name, n_out, n_in): use_matrix(ops, *args, batches),
+            )
+
+
+def use_matrix(
+    ops: GuardedOps, type_name: str, n_out: int, n_in: int, batches: tuple[int, ...]
+) -> list[np.ndarray]:
+    data = random_weight(type_name, n_out, n_in, rng_of(n_out, n_in))
+    assert ops.first_nonfinite_row(type_name, (n_out, n_in), data) is None
+    rows = ops.load_quant(type_name, (n_out, n_in), data, frozenset({"embed"}))
+    tiles = ops.load_quant(type_name, (n_out, n_in), data, BOTH)
+    ids = ints(n_out - 1, 0, n_out - 1)
+    results = [ops.embed(rows, ids), ops.embed(tiles, ids)]
+    for n in batches:
+        results += ops.linear_many(normal(n, n_in), (tiles, tiles))
+    return results
+
+
+def attention_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    heads = ((4, 4), (8, 2), (3, 1), (40, 1)) if wide else ((6, 2), (3, 1))
+    dims = (1, 2, 6, 15, 16, 17, 24, 32, 33, 64, 80, 100, 128, 160, 256) if wide else (6, 32, 80)
+    block_sizes = (16, 32, 48, 256) if wide else (16, 32)
+    contexts = (1, 15, 16, 17, 33, 64, 255, 256, 257, 530) if wide else (1, 16, 33, 257)
+    for kv_type, (n_head, n_head_kv), head_dim, block_size, context in product(
+        KV_TYPES, heads, dims, block_sizes, contexts
+    ):
+        yield (
+            f"attention {kv_type} {n_head}/{n_head_kv}x{head_dim}, blocks of {block_size}, {context} keys",
+            lambda args=(kv_type, n_head, n_head_kv, head_dim, block_size, context): attend(ops, *args),
+        )
+
+
+def attend(
+    ops: GuardedOps, kv_type: str, n_head: int, n_head_kv: int, head_dim: int, block_size: int, context: int
+) -> list[np.ndarray]:
+    """A whole prompt, then its last token alone, in a cache that has not one position too many blocks."""
+    n_blocks = -(-context // block_size)
+    cache = ops.new_kv_cache(1, n_blocks, block_size, n_head_kv, head_dim, kv_type)[0]
+    table = ops.index_array(np.arange(n_blocks - 1, -1, -1, dtype=np.int32)[None])  # the first keys come last
+    positions = np.arange(context)
+    slots = table[0][positions // block_size] * block_size + positions % block_size
+    k = normal(context, n_head_kv, head_dim)
+    ops.store_kv(k, k, cache, ops.index_array(slots))
+    results = []
+    for n in (min(context, 21), 1):
+        batch = AttentionBatch(ints(0, n), ints(context), table)
+        results.append(ops.attention(normal(n, n_head, head_dim), cache, batch, 0.3))
+    return results
+
+
+def vector_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    sizes = (*range(1, 70), 255, 256, 257, 5000, 20000) if wide else (1, 15, 16, 17, 65, 300, 20000)
+    for n in sizes:
+        yield f"vectors of {n}", lambda n=n: use_vectors(ops, n)
+    for head_dim in (2, 6, 20, 64, 130):
+        for half in sorted({1, head_dim // 2}):
+            yield (
+                f"rope of {2 * half} of {head_dim}",
+                lambda head_dim=head_dim, half=half: rotate(ops, head_dim, half),
+            )
+    for n in (1, 5, 4001):
+        yield f"search of {n} codewords", lambda n=n: search(ops, n)
+
+
+def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
+    x, y = normal(3, n), normal(3, n)
+    exponentials = empty((3, n), np.float32)
+    ops._native.exp(x, exponentials)
+    return [
+        exponentials,
+        ops.rms_norm(x, normal(n), 1e-5),
+        ops.silu_mul(x, y),
+        ops.add(x, y),
+        ops.add_bias(x, normal(n)),
+        ops.take_rows(x, ints(2, 0)),
+    ]
+
+
+def rotate(ops: GuardedOps, head_dim: int, half: int) -> list[np.ndarray]:
+    angles = ops.rope_angles(ints(0, 7, 4000), normal(half), 1.0)
+    return [angles, *(ops.rope(normal(3, 2, head_dim), angles, interleaved) for interleaved in (True, False))]
+
+
+def search(ops: GuardedOps, n: int) -> list[np.ndarray]:
+    found = empty(n, np.uint16)
+    ops._native.nearest_iq4_kt(True, normal(n, 4), guarded(np.ones((n, 4), np.float32)), found)
+    return [found]
+
+
+def sweep(isa: str, wide: bool) -> None:
+    ops = GuardedOps(threads=2, isa=isa)
+    recorder: Any = Recorder(ops._native)
+    ops._native = recorder
+    for cases in (linear_cases, attention_cases, vector_cases):
+        for name, run in cases(ops, wide):
+            print(name, flush=True)
+            for result in run():
+                assert np.isfinite(result).all(), f"{name}: not all of the result was written"
+    kernels = {name for name in dir(_native.Backend) if not name.startswith("_")} - NOT_KERNELS
+    assert kernels <= recorder.called, f"no case for {sorted(kernels - recorder.called)}: add one above"
+
+
+def read_past_an_array() -> None:
+    x = normal(33)
+    ctypes.string_at(x.ctypes.data + x.nbytes, 1)
+
+
+def read_past_tiles(ops: GuardedOps) -> None:
+    weight = ops.load_quant("IQ2_KT", (16, 256), random_weight("IQ2_KT", 16, 256, rng_of(0)), BOTH)
+    ctypes.string_at(weight.data.address + weight.nbytes, 1)
+
+
+def one_too_many(ops: GuardedOps, argument: int) -> None:
+    """An addition of 34 numbers where one of its three arrays has 33."""
+    arrays = [normal(34) for _ in range(3)]
+    arrays[argument] = np.lib.stride_tricks.as_strided(normal(33), (34,), writeable=True)
+    ops._native.add(*arrays)
+
+
+#: What must end the process, and how it is done.
+FAULTS: dict[str, Callable[[GuardedOps], None]] = {
+    "read-past-an-array": lambda ops: read_past_an_array(),
+    "read-past-tiles": read_past_tiles,
+    "kernel-reads-past": lambda ops: one_too_many(ops, 1),
+    "kernel-writes-past": lambda ops: one_too_many(ops, 2),
+}
+
+
+if __name__ == "__main__":
+    tier, what = sys.argv[1:]
+    if what in FAULTS:
+        FAULTS[what](GuardedOps(threads=1, isa=tier))
+        print("nothing noticed")
+    else:
+        sweep(tier, wide=what == "wide")
