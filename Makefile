@@ -53,6 +53,11 @@ bench-cuda: $(VENV)/installed-dev
 bench: $(VENV)/installed
 	$(VENV)/bin/espalier bench --synthetic llama-0.85b IQ2_KT $(ARGS)
 
+# Each kernel beside what this machine can do, into build/kernel_bench. ARGS=--quick for the shortest.
+.PHONY: bench-kernels
+bench-kernels: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tools.kernel_bench $(ARGS)
+
 build: $(VENV)/installed
 
 format: $(VENV)/installed-dev

@@ -13,6 +13,7 @@
 
 #include "common/dequantize.h"
 #include "common/finite.h"
+#include "cpu/ceilings_bindings.h"
 #include "cpu/codeword_tree.h"
 #include "cpu/dispatch.h"
 #include "cpu/linear.h"
@@ -346,6 +347,7 @@ NB_MODULE(_native, module) {
         const PagedCache cache{kv_type_of(kv_type), nullptr, nullptr, 0, 0, head_dim, block_size};
         return nb::make_tuple(cache.key_bytes(), cache.value_bytes());
     }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
+    bind_ceilings(module);
     nb::class_<PackedMatrix>(module, "PackedMatrix")
         .def_prop_ro("nbytes", &PackedMatrix::nbytes)
         .def_prop_ro("address", [](const PackedMatrix& matrix) { return reinterpret_cast<uintptr_t>(matrix.view().tiles); })

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/ceilings.h"
 #include "cpu/kernels.h"
 #include "cpu/vector_kernels.h"
 
@@ -14,6 +15,7 @@ struct Tier {
     bool available;
     const KernelTable* (*linears)();
     const VectorKernels* (*vectors)();
+    const CeilingLoops* (*ceilings)();
 };
 
 // Worst to best. __builtin_cpu_supports also asks whether the operating system saves the registers.
@@ -24,9 +26,9 @@ inline const Tier (&tiers())[3] {
     static const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                                __builtin_cpu_supports("avx512vnni");
-    static const Tier all[3] = {{"scalar", true, kernels_scalar, vector_kernels_scalar},
-                                {"avx2", avx2, kernels_avx2, vector_kernels_avx2},
-                                {"avx512vnni", avx512, kernels_avx512, vector_kernels_avx512}};
+    static const Tier all[3] = {{"scalar", true, kernels_scalar, vector_kernels_scalar, ceiling_loops_scalar},
+                                {"avx2", avx2, kernels_avx2, vector_kernels_avx2, ceiling_loops_avx2},
+                                {"avx512vnni", avx512, kernels_avx512, vector_kernels_avx512, ceiling_loops_avx512}};
     return all;
 }
 

@@ -1,0 +1,10 @@
+// The class Ceilings of the Python module; only benchmarks use it.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+namespace espalier {
+
+void bind_ceilings(nanobind::module_& module);
+
+}  // namespace espalier
