@@ -1,8 +1,8 @@
 """`espalier bench`: tokens per second of a prompt and of generation, as the peer's llama-bench defines them.
 
 Figures are medians and deviations of whole repetitions. With --peer each repetition is followed, or preceded, by one
-of the peer's on the same file, so that a machine that grows slower does so for both. On a GPU a second table says
-where a decode step's time goes (tools/cuda_profile.py).
+of the peer's on the same file, so that a machine that grows slower does so for both. A second table says where a
+decode step's time goes (tools/cpu_profile.py, tools/cuda_profile.py).
 """
 
 import json as jsonlib
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from engine import EspalierError, LoadedModel, load_model, synthetic_model
 from tools.backends import backend_line, checked_kv_type, machine_line, open_backend
+from tools.cpu_profile import CpuStepProfile, print_cpu_profile, profile_cpu_step
 from tools.cuda_profile import StepProfile, print_profile, profile_step
 from tools.cuda_timing import device_of, figure, json_figure
 from tools.peer_bench import PeerBench, find_llama_bench, peer_options
@@ -87,8 +88,7 @@ def run(options: BenchOptions) -> None:
         loaded = _load(path, options.synthetic, ops)
         _check_context(loaded, options)
         peer = PeerBench(program, path, peer_options(ops, options.kv_type)) if program and path else None
-        results = _measure(loaded, options, peer)
-        profile = _step_profile(loaded, options)
+        results, profile = _measure(loaded, options, peer)
     _print(loaded, results, profile)
     if options.json:
         as_json: dict[str, Any] = {"results": [result.as_json() for result in results]}
@@ -136,7 +136,9 @@ def _check_context(loaded: LoadedModel, options: BenchOptions) -> None:
         raise EspalierError(f"{n} tokens do not fit the model's context of {loaded.config.n_ctx_max}")
 
 
-def _measure(loaded: LoadedModel, options: BenchOptions, peer: PeerBench | None) -> list[Speeds]:
+def _measure(
+    loaded: LoadedModel, options: BenchOptions, peer: PeerBench | None
+) -> tuple[list[Speeds], StepProfile | CpuStepProfile | None]:
     runs = SpeedRuns(loaded, max(options.n_prompt, options.n_gen), options.depth, options.kv_type)
     results = [Speeds(test, [], []) for test in options.tests]
     n_steps = len(results) * options.repetitions
@@ -146,13 +148,17 @@ def _measure(loaded: LoadedModel, options: BenchOptions, peer: PeerBench | None)
             for i, speeds in enumerate(results):
                 report(repetition * len(results) + i, n_steps)
                 _repeat(repetition, runs, speeds, peer)
-    return results
+    return results, _step_profile(loaded, options, runs) if options.n_gen else None
 
 
-def _step_profile(loaded: LoadedModel, options: BenchOptions) -> StepProfile | None:
-    """On a GPU, where generation is measured at all."""
+def _step_profile(
+    loaded: LoadedModel, options: BenchOptions, runs: SpeedRuns
+) -> StepProfile | CpuStepProfile | None:
+    """None for the reference backend, whose speed nobody asks about."""
+    if loaded.ops.name == "cpu":
+        return profile_cpu_step(runs, loaded.ops, options.depth)
     device = device_of(loaded.ops)
-    if device is None or not options.n_gen:
+    if device is None:
         return None
     with progress_bar("timing the kernels of a decode step") as report:
         report(0, 1)
@@ -187,7 +193,7 @@ def _summary(prefix: str, speeds: list[float]) -> dict[str, float | None]:
     }
 
 
-def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | None) -> None:
+def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | CpuStepProfile | None) -> None:
     out = Console(highlight=False)
     ratio = loaded.weight_bytes / loaded.file_bytes
     out.print(
@@ -201,7 +207,9 @@ def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | No
     for figures in (speeds.as_json() for speeds in results):
         table.add_row(*(_cell(value) for value in figures.values()))
     out.print(table)
-    if profile:
+    if isinstance(profile, CpuStepProfile):
+        print_cpu_profile(profile, out)
+    elif profile:
         print_profile(profile, out)
 
 

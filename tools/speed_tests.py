@@ -59,6 +59,10 @@ class SpeedRuns:
         self._run(test)
         return test.n_tokens / (time.perf_counter() - started)
 
+    def step(self, depth: int) -> None:
+        """One token after the filled context, with its logits."""
+        self._generation(self._token_ids[:1], depth)
+
     def _run(self, test: SpeedTest) -> None:
         run = self._prompt if test.kind == "pp" else self._generation
         run(self._token_ids[: test.n_tokens], test.depth)

@@ -10,6 +10,8 @@ from engine import EspalierError, load_model, synthetic_model
 from engine.loading import synthetic
 from engine.loading.model_config import ModelConfig, RopeConfig
 from engine.loading.synthetic import SyntheticShape
+from kernels.cpu.call_clock import clocked_calls
+from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
 from support.tiny_models import write_tiny_llama
 from tools import bench, synthetic_file
@@ -76,6 +78,29 @@ def test_the_median_is_what_is_printed() -> None:
         4.0,
         0.5,
     )
+
+
+def test_a_step_is_told_by_its_calls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every call of a step has its time, and what is left of the step is Python's."""
+    bench.run(options(model=write_tiny_llama(tmp_path / "m.gguf"), n_prompt=0, repetitions=1, depth=5))
+    output = capsys.readouterr().out
+    step = json.loads(output.splitlines()[-1])["decode_step"]
+    calls = {call["call"]: call["us"] for call in step["calls"]}
+    assert {"linear", "attention"} <= set(calls)
+    assert all(us > 0 for us in calls.values())
+    assert step["python_us"] == pytest.approx(max(step["step_us"] - sum(calls.values()), 0), abs=0.2)
+    assert step["depth"] == 5
+    assert "Python between them" in output
+
+
+def test_a_clock_leaves_the_backend_as_it_was(cpu_ops: CpuOps) -> None:
+    native, x = cpu_ops._native, np.ones((1, 4), np.float32)
+    with clocked_calls(cpu_ops) as clock:
+        cpu_ops.add(x, x)
+        cpu_ops.add(x, x)
+    assert cpu_ops._native is native
+    assert clock.calls == {"add": 2}
+    assert clock.seconds["add"] > 0
 
 
 def test_a_context_is_filled_before_the_test(tmp_path: Path, cpu_ops: Ops) -> None:
