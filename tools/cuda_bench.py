@@ -92,7 +92,7 @@ class LinearBench:
         result = self._device.allocate(4 * max(tokens) * n_out)
         for n_tokens in tokens:
             x, held = self._activations(n_tokens, n_in)
-            chosen = form_for(weight.data, n_tokens)
+            chosen = form_for([weight.data], n_tokens, self._device.n_multiprocessors)
             for form in ALL_FORMS[weight.data.layout]:
                 if not _takes(form, n_tokens):
                     continue

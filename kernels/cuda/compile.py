@@ -59,10 +59,13 @@ def _tiles_module(type_name: str) -> KernelModule:
         source="kt_linear.cu",
         defines=(f"ESP_TYPE={type_name}",),
         kernels=(
-            *("kt_pack", "kt_dmmv_1", "kt_dmmv_8", "kt_dmmv_dp4a"),
+            *("kt_pack", "kt_dmmv_1", "kt_dmmv_1_narrow", "kt_dmmv_8", "kt_dmmv_8_narrow", "kt_dmmv_dp4a"),
             *("linear_plain", "linear_matmul", "embed"),
         ),
-        weights_per_iteration={"kt_dmmv_1": 256, "kt_dmmv_8": 64, "kt_dmmv_dp4a": 128, "linear_plain": 32},
+        weights_per_iteration={
+            **{"kt_dmmv_1": 256, "kt_dmmv_1_narrow": 128, "kt_dmmv_8": 64, "kt_dmmv_8_narrow": 32},
+            **{"kt_dmmv_dp4a": 128, "linear_plain": 32},
+        },
         hot=frozenset({"linear_matmul"}),
     )
 

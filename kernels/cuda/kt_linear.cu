@@ -1,6 +1,8 @@
 // The kernels of IQ1_KT, IQ2_KT, IQ3_KT or IQ4_KT (ESP_TYPE), whose weights lie in tiles.
 #include "cuda/embed.cuh"
-#include "cuda/kt_dmmv.cuh"
+#include "cuda/kt_dmmv_1.cuh"
+#include "cuda/kt_dmmv_8.cuh"
+#include "cuda/kt_dmmv_dp4a.cuh"
 #include "cuda/kt_pack.cuh"
 #include "cuda/linear_matmul.cuh"
 #include "cuda/linear_plain.cuh"
@@ -9,25 +11,39 @@ namespace espalier {
 
 using Weights = KtTiles<ESP_TYPE>;
 
+// Second launch bounds: two, and four, blocks a multiprocessor. Left to itself the compiler takes more registers for
+// kt_dmmv_1 than two blocks leave, and for kt_dmmv_8 it aims at eight blocks and spills in IQ3_KT.
+
 extern "C" __global__ void __launch_bounds__(kWarp) kt_pack(const uint8_t* rows, int n_rows, int first_row, uint8_t* tiles,
                                                             int n_out, int n_in) {
     kt_pack_tile<ESP_TYPE>(rows, n_rows, first_row, tiles, n_out, n_in);
 }
 
-extern "C" __global__ void __launch_bounds__(kDmmvWarps * kWarp) kt_dmmv_1(ESP_LINEAR_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(8 * kWarp, 2) kt_dmmv_1(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_1_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDmmvRows), ESP_LINEAR_ACTIVATIONS);
+    kt_dmmv_1_rows<ESP_TYPE, 2, 8>(part_of_block(parts, blockIdx.x, 2 * kTileRows), ESP_LINEAR_ACTIVATIONS);
 }
 
-// Four blocks a multiprocessor: left to itself the compiler aims at eight and spills in IQ3_KT.
+extern "C" __global__ void __launch_bounds__(16 * kWarp) kt_dmmv_1_narrow(ESP_LINEAR_PARAMETERS) {
+    const Parts parts = ESP_LINEAR_PARTS;
+    kt_dmmv_1_rows<ESP_TYPE, 1, 16>(part_of_block(parts, blockIdx.x, kTileRows), ESP_LINEAR_ACTIVATIONS);
+}
+
 extern "C" __global__ void __launch_bounds__(kPlanes * kWarp, 4) kt_dmmv_8(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_8_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDmmvRows), ESP_LINEAR_ACTIVATIONS, blockIdx.y * kDmmvTokens);
+    kt_dmmv_8_rows<ESP_TYPE, 2>(part_of_block(parts, blockIdx.x, 2 * kTileRows), ESP_LINEAR_ACTIVATIONS,
+                                blockIdx.y * kDmmvTokens);
 }
 
-extern "C" __global__ void __launch_bounds__(kDmmvTiles * kWarp) kt_dmmv_dp4a(ESP_LINEAR_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(kPlanes * kWarp, 4) kt_dmmv_8_narrow(ESP_LINEAR_PARAMETERS) {
     const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_dp4a_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDmmvRows), ESP_LINEAR_ACTIVATIONS);
+    kt_dmmv_8_rows<ESP_TYPE, 1>(part_of_block(parts, blockIdx.x, kTileRows), ESP_LINEAR_ACTIVATIONS,
+                                blockIdx.y * kDmmvTokens);
+}
+
+extern "C" __global__ void __launch_bounds__(kDp4aTiles * kWarp) kt_dmmv_dp4a(ESP_LINEAR_PARAMETERS) {
+    const Parts parts = ESP_LINEAR_PARTS;
+    kt_dmmv_dp4a_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDp4aTiles * kTileRows), ESP_LINEAR_ACTIVATIONS);
 }
 
 extern "C" __global__ void __launch_bounds__(kPlainThreads) linear_plain(ESP_LINEAR_PARAMETERS) {

@@ -34,14 +34,26 @@ struct LaneFields {
     uint32_t signs[2][2];     // bit k: column 8 t + k is negative (IQ3_KT)
 };
 
+// One field of every plane of a tile, from its address on: a lane's own begins behind those of the lanes before it.
+template <class Field>
+struct LaneStream {
+    const Field* own;
+
+    LaneStream() = default;
+    ESP_FN LaneStream(const uint8_t* fields, int lane) : own(reinterpret_cast<const Field*>(fields) + lane) {}
+    ESP_FN void advance(int n_bytes) { own = reinterpret_cast<const Field*>(reinterpret_cast<const uint8_t*>(own) + n_bytes); }
+    ESP_FN Field plane(int p) const { return own[p * kWarp]; }
+};
+
 // Index planes of IQ2_KT and IQ3_KT: one uint16 for each row and block.
 struct IndexPlane16 {
     static constexpr int kBytes = kPlanes * kWarp * 8;
     static constexpr bool kSigned = false;
+    using Lane = LaneStream<uint2>;
     uint32_t row[2];  // block 2p in the low half
 
-    ESP_FN void load(const uint8_t* tile, int p, int lane) {
-        const uint2 words = reinterpret_cast<const uint2*>(tile)[p * kWarp + lane];
+    ESP_FN void load(const Lane& lane, int p) {
+        const uint2 words = lane.plane(p);
         row[0] = words.x, row[1] = words.y;
     }
     ESP_FN uint32_t index(int h, int i, int) const { return i ? row[h] >> 16 : row[h] & 0xFFFFu; }
@@ -68,9 +80,17 @@ struct KtPlane<IQ3_KT> : IndexPlane16 {
     static constexpr bool kSigned = true;  // the generator gives magnitudes
     uint32_t sign_bits;
 
-    ESP_FN void load(const uint8_t* tile, int p, int lane) {
-        IndexPlane16::load(tile, p, lane);
-        sign_bits = reinterpret_cast<const uint32_t*>(tile + kBytes)[p * kWarp + lane];
+    struct Lane {
+        IndexPlane16::Lane index;
+        LaneStream<uint32_t> signs;
+
+        Lane() = default;
+        ESP_FN Lane(const uint8_t* tile, int lane) : index(tile, lane), signs(tile + kBytes, lane) {}
+        ESP_FN void advance(int n_bytes) { index.advance(n_bytes), signs.advance(n_bytes); }
+    };
+    ESP_FN void load(const Lane& lane, int p) {
+        IndexPlane16::load(lane.index, p);
+        sign_bits = lane.signs.plane(p);
     }
     // Byte j of the result is 1 where column 8 t + 4 half + j is negative.
     ESP_FN uint32_t signs(int h, int i, int half) const { return sign_bits >> (4 * h + 2 * i + half) & 0x01010101u; }
@@ -90,10 +110,11 @@ struct KtPlane<IQ4_KT> {
     static constexpr int kScaleBits = 8;
     static constexpr int kScalesAt = kPlanes * kWarp * 16;
     static constexpr bool kSigned = false;
+    using Lane = LaneStream<uint4>;
     uint32_t word[2][2];  // [h][i], first group in the low half
 
-    ESP_FN void load(const uint8_t* tile, int p, int lane) {
-        const uint4 words = reinterpret_cast<const uint4*>(tile)[p * kWarp + lane];
+    ESP_FN void load(const Lane& lane, int p) {
+        const uint4 words = lane.plane(p);
         word[0][0] = words.x, word[0][1] = words.y, word[1][0] = words.z, word[1][1] = words.w;
     }
     ESP_FN uint32_t index(int h, int i, int group) const { return group ? word[h][i] >> 16 : word[h][i] & 0xFFFFu; }
@@ -114,10 +135,18 @@ struct KtPlane<IQ1_KT> {
     static constexpr bool kSigned = false;
     uint32_t low, middle, top;  // bits 0-7, 8-11 and 12 of the four indices
 
-    ESP_FN void load(const uint8_t* tile, int p, int lane) {
-        low = reinterpret_cast<const uint32_t*>(tile)[p * kWarp + lane];
-        middle = reinterpret_cast<const uint16_t*>(tile + kMiddleAt)[p * kWarp + lane];
-        top = uint32_t(reinterpret_cast<const uint16_t*>(tile + kTopAt)[lane]) >> (4 * p);
+    struct Lane {
+        LaneStream<uint32_t> low;
+        LaneStream<uint16_t> middle, top;
+
+        Lane() = default;
+        ESP_FN Lane(const uint8_t* tile, int lane) : low(tile, lane), middle(tile + kMiddleAt, lane), top(tile + kTopAt, lane) {}
+        ESP_FN void advance(int n_bytes) { low.advance(n_bytes), middle.advance(n_bytes), top.advance(n_bytes); }
+    };
+    ESP_FN void load(const Lane& lane, int p) {
+        low = lane.low.plane(p);
+        middle = lane.middle.plane(p);
+        top = uint32_t(lane.top.plane(0)) >> (4 * p);
     }
     ESP_FN uint32_t index(int h, int i, int) const {
         const int n = 2 * h + i;
@@ -147,12 +176,15 @@ struct KtScales {
     static constexpr int kBytes = kPlanes * 8 * 4 * kBits / 8;
     uint32_t codes;
 
-    ESP_FN void load(const uint8_t* tile, int p, int g) {
-        const uint8_t* scales = tile + KtPlane<T>::kScalesAt;
-        codes = kBits == 4 ? reinterpret_cast<const uint16_t*>(scales)[8 * p + g]
-                           : reinterpret_cast<const uint32_t*>(scales)[8 * p + g];
+    static ESP_FN const uint8_t* at(const uint8_t* tile, int p, int g) {
+        return tile + KtPlane<T>::kScalesAt + (8 * p + g) * kBits / 2;
+    }
+    ESP_FN void load(const uint8_t* own) {
+        codes = kBits == 4 ? *reinterpret_cast<const uint16_t*>(own) : *reinterpret_cast<const uint32_t*>(own);
     }
     ESP_FN uint32_t code(int h, int i) const { return codes >> (kBits * (2 * h + i)) & ((1u << kBits) - 1); }
+    // The code and what follows it.
+    ESP_FN uint32_t from_code(int h, int i) const { return codes >> (kBits * (2 * h + i)); }
     static ESP_FN void store(uint8_t* tile, int p, int g, uint32_t codes) {
         uint8_t* scales = tile + KtPlane<T>::kScalesAt;
         if (kBits == 4) {
@@ -241,12 +273,12 @@ struct KtTiles {
         const uint8_t* tile_data = tile(row / kTileRows, b / 8);
         const int g = row & 7, h = row >> 3 & 1, p = (b & 7) >> 1, i = b & 1;
         KtScales<T> scales;
-        scales.load(tile_data, p, g);
+        scales.load(KtScales<T>::at(tile_data, p, g));
         set_row_scale(KtScaleRule<T>::value(scales.code(h, i)), out);
 #pragma unroll
         for (int t = 0; t < 4; ++t) {
             KtPlane<T> plane;
-            plane.load(tile_data, p, 4 * g + t);
+            plane.load(typename KtPlane<T>::Lane(tile_data, 4 * g + t), p);
             decode_columns(plane, h, i, t, out);
         }
     }

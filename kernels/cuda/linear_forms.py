@@ -1,5 +1,6 @@
 """Which kernel multiplies with which weights, for how many tokens: one table, and the launch of its entries."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,41 +15,56 @@ MAX_PARTS = 3  # matrices of one launch (linear_parts.cuh)
 
 @dataclass(frozen=True)
 class LinearForm:
-    """A kernel with the parameters of linear_parts.cuh and the work of one block of threads."""
+    """A kernel with the parameters of linear_parts.cuh and the work of one block of threads.
+
+    least_blocks: with fewer a multiprocessor, the form behind it in the table fills the card better.
+    """
 
     kernel: str
     max_tokens: int | None  # None: any number
     rows: int
     tokens: int
     threads: int
+    least_blocks: int = 0
+
+    def grid(self, heights: Sequence[int], n_tokens: int) -> tuple[int, int]:
+        """heights: rows of each matrix of the launch."""
+        return sum(-(-n // self.rows) for n in heights), -(-n_tokens // self.tokens)
 
 
 PLAIN = LinearForm("linear_plain", 8, rows=64, tokens=8, threads=256)
 MATMUL = LinearForm("linear_matmul", None, rows=32, tokens=64, threads=256)
-DMMV_1 = LinearForm("kt_dmmv_1", 1, rows=32, tokens=1, threads=256)
-DMMV_8 = LinearForm("kt_dmmv_8", 8, rows=32, tokens=8, threads=128)
+DMMV_1 = LinearForm("kt_dmmv_1", 1, rows=32, tokens=1, threads=256, least_blocks=2)
+DMMV_1_NARROW = LinearForm("kt_dmmv_1_narrow", 1, rows=16, tokens=1, threads=512)
+DMMV_8 = LinearForm("kt_dmmv_8", 8, rows=32, tokens=8, threads=128, least_blocks=4)
+DMMV_8_NARROW = LinearForm("kt_dmmv_8_narrow", 8, rows=16, tokens=8, threads=128)
 DMMV_DP4A = LinearForm("kt_dmmv_dp4a", 1, rows=32, tokens=1, threads=64)
 
-#: By layout, or by module where one differs: the first that takes the number of tokens. Until a card has timed them,
-#: that is the form with the fewest counted instructions a weight (docs/cuda.md); all give the same bits.
+#: By layout: the first that takes the number of tokens and has enough blocks. Until a card has timed them, that is
+#: the one with the fewest counted instructions whose blocks fill the card (docs/cuda.md). All give the same bits.
 FORMS: dict[str, tuple[LinearForm, ...]] = {
-    "tiles": (DMMV_1, DMMV_8, MATMUL),
-    "tiles_IQ3_KT": (DMMV_DP4A, DMMV_8, MATMUL),
+    "tiles": (DMMV_1, DMMV_1_NARROW, DMMV_8, DMMV_8_NARROW, MATMUL),
     "rows": (PLAIN, MATMUL),
 }
 
 #: By layout, every form that takes its matrices.
 ALL_FORMS: dict[str, tuple[LinearForm, ...]] = {
-    "tiles": (DMMV_1, DMMV_DP4A, DMMV_8, PLAIN, MATMUL),
+    "tiles": (DMMV_1, DMMV_1_NARROW, DMMV_DP4A, DMMV_8, DMMV_8_NARROW, PLAIN, MATMUL),
     "rows": (PLAIN, MATMUL),
 }
 #: Kernels whose parameters are those of linear_parts.cuh.
 LINEAR_KERNELS = frozenset(form.kernel for forms in ALL_FORMS.values() for form in forms)
 
 
-def form_for(matrix: DeviceMatrix, n_tokens: int) -> LinearForm:
-    forms = FORMS.get(matrix.module, FORMS[matrix.layout])
-    return next(f for f in forms if f.max_tokens is None or n_tokens <= f.max_tokens)
+def form_for(matrices: Sequence[DeviceMatrix], n_tokens: int, n_multiprocessors: int) -> LinearForm:
+    """For one launch: matrices of one module."""
+    heights = [matrix.n_out for matrix in matrices]
+    return next(
+        form
+        for form in FORMS[matrices[0].layout]
+        if (form.max_tokens is None or n_tokens <= form.max_tokens)
+        and math.prod(form.grid(heights, n_tokens)) >= form.least_blocks * n_multiprocessors
+    )
 
 
 def launch_linear(
@@ -69,7 +85,6 @@ def linear_launch(
     """What `launch_linear` launches. outs: addresses, float32 [n_tokens, n_out] each."""
     absent = MAX_PARTS - len(matrices)
     n_out = [matrix.n_out for matrix in matrices] + [0] * absent
-    grid = (sum(-(-n // form.rows) for n in n_out), -(-n_tokens // form.tokens))
     arguments: tuple[np.generic, ...] = (
         *(np.uint64(matrix.buffer.pointer) for matrix in matrices),
         *(np.uint64(0),) * absent,
@@ -80,7 +95,7 @@ def linear_launch(
         *(np.uint64(address) for address in x),
         np.int32(n_tokens),
     )
-    return Launch(matrices[0].module, form.kernel, grid, form.threads, arguments)
+    return Launch(matrices[0].module, form.kernel, form.grid(n_out, n_tokens), form.threads, arguments)
 
 
 def groups_of_one_launch(matrices: Sequence[DeviceMatrix]) -> list[list[int]]:

@@ -181,7 +181,8 @@ class CudaOps:
             if int8 is None:
                 int8, lease = self._quantized(x)
             self._indices.send()
-            launch_linear(self._device, form_for(parts[0], n_tokens), parts, int8, n_tokens, part_outs)
+            form = form_for(parts, n_tokens, self._device.n_multiprocessors)
+            launch_linear(self._device, form, parts, int8, n_tokens, part_outs)
         del lease
         return outs
 

@@ -1,5 +1,6 @@
 """Every kernel that multiplies gives the bits of `linear_int8`: any type, batch size and ragged shape, any order."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,18 @@ import pytest
 
 from kernels.cuda import linear_forms
 from kernels.cuda.compile import TILED_TYPES
-from kernels.cuda.linear_forms import DMMV_1, DMMV_8, DMMV_DP4A, MATMUL, PLAIN, LinearForm
+from kernels.cuda.linear_forms import (
+    DMMV_1,
+    DMMV_1_NARROW,
+    DMMV_8,
+    DMMV_8_NARROW,
+    DMMV_DP4A,
+    MATMUL,
+    PLAIN,
+    LinearForm,
+    form_for,
+)
+from kernels.cuda.weights import DeviceMatrix
 from kernels.ops import Ops
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
@@ -19,7 +31,11 @@ LINEAR, EMBED = frozenset({"linear"}), frozenset({"embed"})
 QUANTIZED = [name for name in TYPES if name not in DENSE]
 N_OUT = 37  # two row tiles of 16 and part of a third; more than the 32 rows of one block of threads
 #: Of a form: one token, its last whole group cut short, and for the matmul more than one group of columns.
-BATCHES = {DMMV_1: (1,), DMMV_DP4A: (1,), DMMV_8: (1, 5, 8), PLAIN: (1, 3), MATMUL: (2, 67)}
+BATCHES = {
+    **dict.fromkeys((DMMV_1, DMMV_1_NARROW, DMMV_DP4A), (1,)),
+    **dict.fromkeys((DMMV_8, DMMV_8_NARROW), (1, 5, 8)),
+    **{PLAIN: (1, 3), MATMUL: (2, 67)},
+}
 FORMS = [(name, form) for name in QUANTIZED for form in (BATCHES if name in TILED_TYPES else (PLAIN, MATMUL))]
 
 
@@ -60,12 +76,44 @@ def test_every_form_gives_the_bits_of_linear_int8_in_any_thread_order(
     x = activations(max(BATCHES[form]), n_in, rng)
     expected = linear_int8(x, type_name, data, N_OUT)
     weight = cuda_ops.load_quant(type_name, (N_OUT, n_in), data, LINEAR)
-    monkeypatch.setitem(linear_forms.FORMS, weight.data.module, (form,))
+    monkeypatch.setitem(linear_forms.FORMS, weight.data.layout, (replace(form, least_blocks=0),))
     for order in ORDERS:
         with thread_order(order):
             for n in BATCHES[form]:
                 (got,) = linear(cuda_ops, x[:n].copy(), weight)
                 assert_same_bits(got, expected[:n], f"order {order}, {n} tokens")
+
+
+@pytest.mark.parametrize("type_name", TILED_TYPES)
+@pytest.mark.parametrize("form", [DMMV_1, DMMV_1_NARROW], ids=lambda form: form.kernel)
+def test_warps_that_share_a_long_row_add_in_its_order(
+    cuda_ops: Ops, monkeypatch: pytest.MonkeyPatch, type_name: str, form: LinearForm
+) -> None:
+    """Tiles for several rounds of all warps and part of another one."""
+    rng = generator(type_name, form.kernel, "long")
+    n_out, n_in = 17, 256 * 35
+    data = random_weight(type_name, n_out, n_in, rng)
+    x = activations(1, n_in, rng)
+    expected = linear_int8(x, type_name, data, n_out)
+    weight = cuda_ops.load_quant(type_name, (n_out, n_in), data, LINEAR)
+    monkeypatch.setitem(linear_forms.FORMS, "tiles", (replace(form, least_blocks=0),))
+    for order in ORDERS:
+        with thread_order(order):
+            assert_same_bits(linear(cuda_ops, x, weight)[0], expected, order)
+
+
+def test_matrices_that_leave_multiprocessors_idle_take_narrower_blocks() -> None:
+    """On 132 multiprocessors: the matrices of an 8B model, alone and as the launches of a step."""
+
+    def chosen(n_tokens: int, *heights: int) -> str:
+        matrices = [DeviceMatrix(Any, "tiles", "tiles_IQ2_KT", n_out, 4096) for n_out in heights]
+        return form_for(matrices, n_tokens, 132).kernel
+
+    assert chosen(1, 4096) == chosen(1, 4096, 1024, 1024) == "kt_dmmv_1_narrow"
+    assert chosen(1, 14336, 14336) == "kt_dmmv_1"
+    assert chosen(8, 4096) == "kt_dmmv_8_narrow"
+    assert chosen(8, 14336, 14336) == "kt_dmmv_8"
+    assert chosen(9, 1024) == "linear_matmul"
 
 
 @pytest.mark.parametrize("type_name", DENSE)
