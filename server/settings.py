@@ -57,7 +57,7 @@ class Settings:
     host: str = setting("127.0.0.1", "Address to listen on.", str)
     port: int = setting(8000, "Port to listen on; 0 takes any free one.", int)
     device: str = setting("auto", "auto (a GPU if one can be used), cuda, cpu or reference.", str)
-    threads: int | None = setting(None, "CPU threads.", int, unset="every CPU of this process")
+    threads: int | None = setting(None, "CPU threads.", int, unset="the physical cores this process may use")
     ctx_size: int | None = setting(
         None, "Longest request, prompt and answer.", int, unit="tokens", unset="the model's trained length"
     )

@@ -24,7 +24,9 @@ app = typer.Typer(
 Device = Annotated[
     str, typer.Option(help="auto (a GPU if one can be used), cuda, cpu or reference (slow, NumPy).")
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; default: every CPU of this process.")]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads; default: the physical cores this process may use.")
+]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "cpu/dispatch.h"
@@ -31,6 +32,15 @@ public:
         pool_.run(n_chunks, [&](int64_t, int) { work(n / n_chunks); });
     }
 
+    // n_loops parallel loops of n_chunks chunks that do nothing: what waking and waiting cost. How many chunks ran.
+    int64_t loops(int64_t n_loops, int64_t n_chunks) {
+        std::atomic<int64_t> n_run{0};
+        const nb::gil_scoped_release no_gil;
+        for (int64_t i = 0; i < n_loops; ++i)
+            pool_.run(n_chunks, [&](int64_t, int) { n_run.fetch_add(1, std::memory_order_relaxed); });
+        return n_run;
+    }
+
     void read(const Bytes& bytes) {
         const int64_t n = int64_t(bytes.size()) / 64 * 64;
         const nb::gil_scoped_release no_gil;
@@ -53,6 +63,7 @@ void bind_ceilings(nb::module_& module) {
     nb::class_<Ceilings>(module, "Ceilings")
         .def(nb::init<int, const std::string&>(), "n_threads"_a, "isa"_a)
         .def("run", &Ceilings::run, "loop"_a, "n"_a)
+        .def("loops", &Ceilings::loops, "n_loops"_a, "n_chunks"_a)
         .def("read", &Ceilings::read, "bytes"_a.noconvert());
 }
 

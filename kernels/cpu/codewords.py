@@ -1,11 +1,11 @@
 """The codewords of a trellis and the exact search among them (codeword_tree.h): what a quantizer asks of the CPU."""
 
-import os
 from functools import cache
 
 import numpy as np
 
 from kernels.cpu import _native
+from kernels.cpu.cpu_count import default_threads
 from kernels.reference.formats.kt import integer_trellis
 from kernels.reference.tables import number
 
@@ -24,10 +24,10 @@ def iq4_kt_codewords() -> np.ndarray:
 
 
 class CodewordSearch:
-    """threads: None for every CPU this process may use. The result does not depend on it."""
+    """threads: None for `default_threads`. The result does not depend on it."""
 
     def __init__(self, threads: int | None = None) -> None:
-        self._native = _native.Backend(threads or len(os.sched_getaffinity(0)), "")
+        self._native = _native.Backend(threads or default_threads(), "")
 
     def nearest_iq4_kt(self, high_offset: bool, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The index of the codeword v with the least sum of weights * (targets - v)^2; of equals the lowest.

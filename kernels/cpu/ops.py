@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.cpu import _native
+from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
@@ -68,7 +69,7 @@ _UNUSED = 3
 
 
 class CpuOps:
-    """threads: None for every CPU this process may use. isa: None for the best tier, or its name."""
+    """threads: None for `default_threads`. isa: None for the best tier, or its name."""
 
     name = "cpu"
     kv_types = KV_TYPES
@@ -77,7 +78,7 @@ class CpuOps:
         if threads is not None and not 1 <= threads <= 1024:
             raise ValueError(f"threads is {threads}; 1 to 1024 work")
         self._native = _native.Backend(
-            threads or len(os.sched_getaffinity(0)), isa or os.environ.get("ESPALIER_ISA", "")
+            threads or default_threads(), isa or os.environ.get("ESPALIER_ISA", "")
         )
         self.n_threads: int = self._native.n_threads
         self.isa: str = self._native.isa

@@ -1,9 +1,9 @@
 // Persistent worker threads for the kernels: one run() is one parallel loop over numbered chunks.
 //
-// A decode step makes about 200 of these loops, so waking must cost microseconds: workers spin for a moment after a
-// loop before they sleep on a futex. Where there are more threads than CPUs they do not spin at all, since a spinning
-// thread would hold the CPU that the working one waits for. Chunks are claimed one at a time, so a slow or late
-// worker holds nobody up by more than one chunk.
+// A decode step makes about 200 of these loops, so waking must cost microseconds: who waits spins for a moment before
+// it sleeps on a futex. Where there are more threads than CPUs nobody spins, since a spinning thread would hold the
+// CPU that the working one waits for. Chunks are claimed one at a time, and a loop is over when they are done: it
+// waits for the workers that came in, not for those that other processes keep from running.
 //
 // The caller is worker 0. One caller at a time (a second one waits its turn); chunks must not throw. Threads do not
 // survive fork(): make the pool in the process that uses it.
@@ -36,7 +36,7 @@ public:
     }
     ~ThreadPool() {
         stopping_ = true;
-        start_workers();
+        start_workers(INT32_MAX);
         for (auto& thread : threads_) thread.join();
     }
     ThreadPool(const ThreadPool&) = delete;
@@ -53,6 +53,7 @@ public:
 
 private:
     static constexpr int kSpins = 4000;  // about 50 microseconds of pause instructions
+    static constexpr uint32_t kOpen = 1u << 31;
 
     void run_raw(int64_t n_chunks, Chunk chunk, void* context) {
         const std::lock_guard<std::mutex> one_caller(caller_);
@@ -62,13 +63,11 @@ private:
         }
         chunk_ = chunk, context_ = context, n_chunks_ = n_chunks;
         next_.store(0, std::memory_order_relaxed);
-        busy_.store(int(threads_.size()), std::memory_order_relaxed);
-        start_workers();
+        gate_.store(kOpen, std::memory_order_release);
+        start_workers(n_chunks - 1 < INT32_MAX ? int(n_chunks - 1) : INT32_MAX);
         work(0);
-        for (int spin = 0; busy_.load(std::memory_order_acquire) != 0; ++spin) {
-            if (spin < spins_) __builtin_ia32_pause();
-            else sched_yield();
-        }
+        gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
+        await_leavers();
     }
 
     void work(int worker) {
@@ -79,14 +78,39 @@ private:
         for (uint32_t seen = 0;;) {
             seen = await_round(seen);
             if (stopping_) return;
+            if (!enter()) continue;
             work(worker);
-            busy_.fetch_sub(1, std::memory_order_release);
+            leave();
         }
     }
 
-    void start_workers() {
+    // False where the loop is over already: a worker that comes in holds the caller until it leaves.
+    bool enter() {
+        uint32_t gate = gate_.load(std::memory_order_relaxed);
+        while ((gate & kOpen) != 0)
+            if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+        return false;
+    }
+
+    void leave() {
+        if (gate_.fetch_sub(1, std::memory_order_seq_cst) == 1 && caller_sleeps_.load(std::memory_order_seq_cst))
+            futex(gate_, FUTEX_WAKE_PRIVATE, 1);
+    }
+
+    // Until the closed gate has nobody inside.
+    void await_leavers() {
+        for (int spin = 0; spin < spins_; ++spin) {
+            if (gate_.load(std::memory_order_acquire) == 0) return;
+            __builtin_ia32_pause();
+        }
+        caller_sleeps_.store(true, std::memory_order_seq_cst);
+        for (uint32_t inside; (inside = gate_.load(std::memory_order_seq_cst)) != 0;) futex(gate_, FUTEX_WAIT_PRIVATE, inside);
+        caller_sleeps_.store(false, std::memory_order_relaxed);
+    }
+
+    void start_workers(int n_needed) {
         round_.fetch_add(1, std::memory_order_seq_cst);
-        if (sleepers_.load(std::memory_order_seq_cst) > 0) futex(FUTEX_WAKE_PRIVATE, INT32_MAX);
+        if (sleepers_.load(std::memory_order_seq_cst) > 0) futex(round_, FUTEX_WAKE_PRIVATE, uint32_t(n_needed));
     }
 
     // The number of the round after `seen`.
@@ -96,13 +120,13 @@ private:
             __builtin_ia32_pause();
         }
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        while (round_.load(std::memory_order_seq_cst) == seen) futex(FUTEX_WAIT_PRIVATE, seen);
+        while (round_.load(std::memory_order_seq_cst) == seen) futex(round_, FUTEX_WAIT_PRIVATE, seen);
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
         return round_.load(std::memory_order_acquire);
     }
 
-    void futex(int operation, uint32_t value) {
-        syscall(SYS_futex, reinterpret_cast<uint32_t*>(&round_), operation, value, nullptr, nullptr, 0);
+    static void futex(std::atomic<uint32_t>& word, int operation, uint32_t value) {
+        syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), operation, value, nullptr, nullptr, 0);
     }
 
     const int spins_;
@@ -113,7 +137,8 @@ private:
     alignas(64) std::atomic<uint32_t> round_{0};
     std::atomic<int> sleepers_{0};
     alignas(64) std::atomic<int64_t> next_{0};
-    alignas(64) std::atomic<int> busy_{0};
+    alignas(64) std::atomic<uint32_t> gate_{0};  // kOpen while chunks may be left, plus the workers inside
+    std::atomic<bool> caller_sleeps_{false};
     std::atomic<bool> stopping_{false};
     std::vector<std::thread> threads_;  // last: its threads use all of the above
 };
