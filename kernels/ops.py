@@ -113,6 +113,12 @@ class Ops(Protocol):
     def linear_many(self, x: Array, weights: Sequence[QuantTensor]) -> list[Array]:
         """One `linear` per weight; the activations are quantized once."""
 
+    def linear_add(self, x: Array, weight: QuantTensor, residual: Array) -> Array:
+        """residual + linear(x, weight), [n_tokens, n_out]: `add`, in the same launch or loop where a backend can."""
+
+    def gated_linear(self, x: Array, gate: QuantTensor, up: QuantTensor) -> Array:
+        """silu(linear(x, gate)) * linear(x, up), [n_tokens, n_out]: `silu_mul`, likewise."""
+
     def add(self, x: Array, y: Array) -> Array:
         """x + y, same shapes."""
 

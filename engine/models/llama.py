@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.batch import Batch
-from engine.models.parts import FeedForward, biased, build_feed_forward, build_token_matrices
+from engine.models.parts import FeedForward, biased, build_feed_forward, build_token_matrices, projected
 from engine.models.rope import Rope, build_rope
 from engine.models.weight_source import WeightSource
 from kernels.ops import Array, LayerCache, Ops
@@ -49,8 +49,9 @@ class LlamaModel:
         x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
         for layer, cache in zip(self.layers, kv, strict=True):
             normed = ops.rms_norm(x, layer.attn_norm, eps)
-            x = ops.add(x, self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache))
-            x = ops.add(x, layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps)))
+            heads = self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache)
+            x = projected(ops, heads, layer.attn_output, layer.attn_output_bias, residual=x)
+            x = layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps), residual=x)
         return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
 
     def logits(self, ops: Ops, hidden: Array) -> Array:
@@ -70,8 +71,7 @@ class LlamaModel:
         k = ops.rope(k, angles, interleaved=True)
         ops.store_kv(k, v, cache, batch.slots)
         out = ops.attention(q, cache, batch.attention, scale=cfg.head_dim**-0.5)
-        out = out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
-        return biased(ops, ops.linear(out, layer.attn_output), layer.attn_output_bias)
+        return out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
 
 
 def build_llama(config: "ModelConfig", weights: WeightSource) -> LlamaModel:

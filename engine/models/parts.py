@@ -25,11 +25,16 @@ class FeedForward:
     ffn_up_bias: Array | None
     ffn_down_bias: Array | None
 
-    def forward(self, ops: Ops, x: Array) -> Array:
-        """[n_tokens, n_embd] -> [n_tokens, n_embd]"""
-        gate, up = ops.linear_many(x, [self.ffn_gate, self.ffn_up])  # [n_tokens, n_ff]
-        gate, up = biased(ops, gate, self.ffn_gate_bias), biased(ops, up, self.ffn_up_bias)
-        return biased(ops, ops.linear(ops.silu_mul(gate, up), self.ffn_down), self.ffn_down_bias)
+    def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
+        """residual + the network's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        return projected(ops, self._gated(ops, x), self.ffn_down, self.ffn_down_bias, residual)
+
+    def _gated(self, ops: Ops, x: Array) -> Array:
+        """[n_tokens, n_ff]"""
+        if self.ffn_gate_bias is None and self.ffn_up_bias is None:
+            return ops.gated_linear(x, self.ffn_gate, self.ffn_up)
+        gate, up = ops.linear_many(x, [self.ffn_gate, self.ffn_up])
+        return ops.silu_mul(biased(ops, gate, self.ffn_gate_bias), biased(ops, up, self.ffn_up_bias))
 
 
 def build_feed_forward(config: "ModelConfig", weights: WeightSource, prefix: str) -> FeedForward:
@@ -55,3 +60,10 @@ def build_token_matrices(config: "ModelConfig", weights: WeightSource) -> tuple[
 
 def biased(ops: Ops, x: Array, bias: Array | None) -> Array:
     return x if bias is None else ops.add_bias(x, bias)
+
+
+def projected(ops: Ops, x: Array, weight: QuantTensor, bias: Array | None, residual: Array) -> Array:
+    """residual + (linear + bias): what an attention or a feed-forward network adds to the stream of activations."""
+    if bias is None:
+        return ops.linear_add(x, weight, residual)
+    return ops.add(residual, ops.add_bias(ops.linear(x, weight), bias))

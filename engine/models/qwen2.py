@@ -48,8 +48,9 @@ class Qwen2Model:
         x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
         for layer, cache in zip(self.layers, kv, strict=True):
             normed = ops.rms_norm(x, layer.attn_norm, eps)
-            x = ops.add(x, self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache))
-            x = ops.add(x, layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps)))
+            heads = self._attention(ops, layer, normed, angles=angles, batch=batch, cache=cache)
+            x = ops.linear_add(heads, layer.attn_output, residual=x)
+            x = layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps), residual=x)
         return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
 
     def logits(self, ops: Ops, hidden: Array) -> Array:
@@ -68,8 +69,7 @@ class Qwen2Model:
         k = ops.rope(k, angles, interleaved=False)
         ops.store_kv(k, v, cache, batch.slots)
         out = ops.attention(q, cache, batch.attention, scale=cfg.head_dim**-0.5)
-        out = out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
-        return ops.linear(out, layer.attn_output)
+        return out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
 
 
 def build_qwen2(config: "ModelConfig", weights: WeightSource) -> Qwen2Model:

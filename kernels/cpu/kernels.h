@@ -41,6 +41,14 @@ struct ColumnActivations {
 };
 constexpr int kColumnDwords = 13;
 
+// Where results go: row r of column c is y[c * stride + r - first_row], to which residual, of the same layout, is added
+// unless it is null.
+struct RowOutput {
+    float* y;
+    int64_t stride, first_row;
+    const float* residual;
+};
+
 // Scratch of one thread for matmul.
 struct MatmulScratch {
     uint8_t* panels;         // decoded tiles
@@ -50,11 +58,11 @@ struct MatmulScratch {
 constexpr int kMaxChunkTiles = 8;
 
 struct LinearKernels {
-    // y[row] of tiles [first, last).
-    void (*matvec)(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, float* y);
-    // y[column * n_out + row], the columns of all groups in order.
+    // The one column of tiles [first, last).
+    void (*matvec)(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, const RowOutput& out);
+    // The columns of all groups in order.
     void (*matmul)(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations* groups, int n_groups,
-                   const MatmulScratch& scratch, float* y);
+                   const MatmulScratch& scratch, const RowOutput& out);
     // 32-block b of one row of a tile as the integers that were packed. Scalar tier only, elsewhere null.
     void (*unpack)(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Block32& out);
     // Bytes of a decoded 32-block of 16 rows.
@@ -62,8 +70,8 @@ struct LinearKernels {
 };
 
 struct DenseKernels {
-    // x [n_tokens, n_in] float; y [n_tokens, n_out]; rows of tiles [first, last).
-    void (*matmul)(const TiledMatrix& w, int64_t first, int64_t last, const float* x, int64_t n_tokens, float* y);
+    // x [n_tokens, n_in] float; rows of tiles [first, last).
+    void (*matmul)(const TiledMatrix& w, int64_t first, int64_t last, const float* x, int64_t n_tokens, const RowOutput& out);
 };
 
 struct KernelTable {

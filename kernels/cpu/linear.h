@@ -1,5 +1,6 @@
 // Linear operations over the threads: the activations are quantized once, then ranges of tiles of all the matrices
-// that read them go to whoever is free. Buffers are kept, so a decode step allocates nothing.
+// that read them go to whoever is free. A gated pair's ranges are multiplied together where they are still in cache.
+// Buffers are kept, so a decode step allocates nothing.
 #pragma once
 
 #include <algorithm>
@@ -9,20 +10,29 @@
 #include "cpu/kernels.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/thread_pool.h"
+#include "cpu/vector_kernels.h"
 
 namespace espalier {
 
+// y [n_tokens, n_out] = W x; plus residual, of that shape, unless it is null.
 struct LinearJob {
     const PackedMatrix* matrix;
-    float* y;  // [n_tokens, n_out]
+    float* y;
+    const float* residual;
+};
+
+// y [n_tokens, n_out] = silu(gate x) * (up x)
+struct GatedJob {
+    const PackedMatrix *gate, *up;
+    float* y;
 };
 
 class LinearRunner {
 public:
-    LinearRunner(const KernelTable& kernels, ThreadPool& pool)
-        : kernels_(kernels), pool_(pool), panels_(size_t(pool.n_threads())), chains_(size_t(pool.n_threads())) {}
+    LinearRunner(const KernelTable& kernels, const VectorKernels& vectors, ThreadPool& pool)
+        : kernels_(kernels), vectors_(vectors), pool_(pool), scratch_(size_t(pool.n_threads())) {}
 
-    // y = W x for each job; x [n_tokens, n_in], every matrix with that n_in. n_tokens >= 1.
+    // x [n_tokens, n_in], every matrix with that n_in. n_tokens >= 1.
     void run(const float* x, int64_t n_tokens, int64_t n_in, const std::vector<LinearJob>& jobs) {
         bool any_quantized = false;
         for (const LinearJob& job : jobs) any_quantized |= !job.matrix->is_dense();
@@ -30,15 +40,24 @@ public:
         cut(jobs, n_tokens);
         pool_.run(int64_t(ranges_.size()), [&](int64_t i, int worker) {
             const Range& range = ranges_[size_t(i)];
-            const TiledMatrix& w = range.job->matrix->view();
-            const int type = int(range.job->matrix->type());
-            if (range.job->matrix->is_dense()) {
-                kernels_.dense[type].matmul(w, range.first, range.last, x, n_tokens, range.job->y);
-            } else if (n_tokens == 1) {
-                kernels_.linear[type].matvec(w, range.first, range.last, vector_, range.job->y);
-            } else {
-                matmul(kernels_.linear[type], w, range, worker);
-            }
+            const RowOutput out{range.job->y, range.job->matrix->n_out(), 0, range.job->residual};
+            multiply(*range.job->matrix, range.first, range.last, x, n_tokens, worker, out);
+        });
+    }
+
+    void run_gated(const float* x, int64_t n_tokens, int64_t n_in, const GatedJob& job) {
+        if (!job.gate->is_dense() || !job.up->is_dense()) quantize(x, n_tokens, n_in);
+        const int64_t n_out = job.gate->n_out(), n_tiles = job.gate->view().n_tiles();
+        const int64_t step = tiles_at_once(n_tiles, n_tokens, kMaxChunkTiles / 2);
+        pool_.run((n_tiles + step - 1) / step, [&](int64_t i, int worker) {
+            const int64_t first = i * step, last = first + step < n_tiles ? first + step : n_tiles;
+            const int64_t row = first * 16, n_rows = last * 16 < n_out ? (last - first) * 16 : n_out - row;
+            float* gate = scratch_[size_t(worker)].gated.of<float>(2 * n_tokens * n_rows);
+            float* up = gate + n_tokens * n_rows;
+            multiply(*job.gate, first, last, x, n_tokens, worker, {gate, n_rows, row, nullptr});
+            multiply(*job.up, first, last, x, n_tokens, worker, {up, n_rows, row, nullptr});
+            for (int64_t t = 0; t < n_tokens; ++t)
+                vectors_.silu_mul(gate + t * n_rows, up + t * n_rows, n_rows, job.y + t * n_out + row);
         });
     }
 
@@ -50,6 +69,25 @@ private:
         const LinearJob* job;
         int64_t first, last;  // tiles
     };
+    struct Scratch {
+        ScratchBuffer panels, chains, gated;
+    };
+
+    // Tiles [first, last) of one matrix, on one thread, after `quantize`.
+    void multiply(const PackedMatrix& matrix, int64_t first, int64_t last, const float* x, int64_t n_tokens, int worker,
+                  const RowOutput& out) {
+        const TiledMatrix& w = matrix.view();
+        const int type = int(matrix.type());
+        if (matrix.is_dense()) return kernels_.dense[type].matmul(w, first, last, x, n_tokens, out);
+        const LinearKernels& kernel = kernels_.linear[type];
+        if (n_tokens == 1) return kernel.matvec(w, first, last, vector_, out);
+        const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
+        const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, last - first));
+        Scratch& own = scratch_[size_t(worker)];
+        const MatmulScratch scratch{own.panels.bytes(tiles * panel), tiles * panel,
+                                    own.chains.of<float>(tiles * 4 * groups_[0].n_columns * 16)};
+        kernel.matmul(w, first, last, groups_.data(), int(groups_.size()), scratch, out);
+    }
 
     void quantize(const float* x, int64_t n_tokens, int64_t n_in) {
         const int64_t n_blocks = n_in / 32;
@@ -78,33 +116,31 @@ private:
         }
     }
 
+    // Small enough that no thread is left waiting for another's last one; no more than `most` where panels are decoded.
+    int64_t tiles_at_once(int64_t n_tiles, int64_t n_tokens, int64_t most) const {
+        int64_t step = n_tiles / (kRangesPerThread * pool_.n_threads());
+        if (n_tokens > 1 && step > most) step = most;
+        return step < 1 ? 1 : step;
+    }
+
     void cut(const std::vector<LinearJob>& jobs, int64_t n_tokens) {
         int64_t n_tiles = 0;
         for (const LinearJob& job : jobs) n_tiles += job.matrix->view().n_tiles();
-        int64_t step = n_tiles / (kRangesPerThread * pool_.n_threads());
-        if (n_tokens > 1 && step > kMaxChunkTiles) step = kMaxChunkTiles;
-        if (step < 1) step = 1;
+        const int64_t step = tiles_at_once(n_tiles, n_tokens, kMaxChunkTiles);
         ranges_.clear();
         for (const LinearJob& job : jobs)
             for (int64_t first = 0, end = job.matrix->view().n_tiles(); first < end; first += step)
                 ranges_.push_back({&job, first, first + step < end ? first + step : end});
     }
 
-    void matmul(const LinearKernels& kernel, const TiledMatrix& w, const Range& range, int worker) {
-        const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
-        const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, range.last - range.first));
-        const MatmulScratch scratch{panels_[size_t(worker)].bytes(tiles * panel), tiles * panel,
-                                    chains_[size_t(worker)].of<float>(tiles * 4 * groups_[0].n_columns * 16)};
-        kernel.matmul(w, range.first, range.last, groups_.data(), int(groups_.size()), scratch, range.job->y);
-    }
-
     const KernelTable& kernels_;
+    const VectorKernels& vectors_;
     ThreadPool& pool_;
     ScratchBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
     VectorActivations vector_{};
     std::vector<ColumnActivations> groups_;
     std::vector<Range> ranges_;
-    std::vector<ScratchBuffer> panels_, chains_;
+    std::vector<Scratch> scratch_;  // of each thread
 };
 
 }  // namespace espalier

@@ -19,9 +19,11 @@ static inline void dense_step(const uint8_t* tile, const float* x, int64_t n_in,
     for (int c = 0; c < N; ++c) acc[p][c] = fma(w, splat(x[c * n_in + k]), acc[p][c]);
 }
 
-// 16 rows of N tokens. y [N, n_out], already at the tile's first row.
+// 16 rows of N tokens, from `column` on.
 template <class T, int N>
-static void dense_tile(const uint8_t* tile, const float* x, int64_t n_in, float* y, int64_t n_out, int n_rows) {
+static void dense_tile(const TiledMatrix& w, int64_t t, const float* x, int64_t column, const RowOutput& out) {
+    const uint8_t* tile = w.tiles + t * w.tile_bytes;
+    const int64_t n_in = w.n_in;
     F32 acc[4][N];
 #pragma GCC unroll 4
     for (int p = 0; p < 4; ++p)
@@ -41,22 +43,17 @@ static void dense_tile(const uint8_t* tile, const float* x, int64_t n_in, float*
     }
 #pragma GCC unroll 4
     for (int c = 0; c < N; ++c) {
-        store_first(y + c * n_out, add(add(acc[0][c], acc[1][c]), add(acc[2][c], acc[3][c])), n_rows);
+        store_rows(out, column + c, t, rows_in_tile(w, t), add(add(acc[0][c], acc[1][c]), add(acc[2][c], acc[3][c])));
     }
 }
 
 template <class T>
-static void dense_matmul(const TiledMatrix& w, int64_t first, int64_t last, const float* x, int64_t n_tokens, float* y) {
+static void dense_matmul(const TiledMatrix& w, int64_t first, int64_t last, const float* x, int64_t n_tokens,
+                         const RowOutput& out) {
     for (int64_t t = first; t < last; ++t) {
-        const uint8_t* tile = w.tiles + t * w.tile_bytes;
-        const int n_rows = rows_in_tile(w, t);
         int64_t c = 0;
-        for (; c + 4 <= n_tokens; c += 4) {
-            dense_tile<T, 4>(tile, x + c * w.n_in, w.n_in, y + c * w.n_out + t * kTileRows, w.n_out, n_rows);
-        }
-        for (; c < n_tokens; ++c) {
-            dense_tile<T, 1>(tile, x + c * w.n_in, w.n_in, y + c * w.n_out + t * kTileRows, w.n_out, n_rows);
-        }
+        for (; c + 4 <= n_tokens; c += 4) dense_tile<T, 4>(w, t, x + c * w.n_in, c, out);
+        for (; c < n_tokens; ++c) dense_tile<T, 1>(w, t, x + c * w.n_in, c, out);
     }
 }
 

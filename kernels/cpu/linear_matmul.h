@@ -189,25 +189,23 @@ static ChainGroup chain_group_of(int width) {
     return nullptr;
 }
 
-// y of one tile and group from its chains [4][n][16].
+// The results of one tile and group from its chains [4][n][16]. first_column: of the group.
 template <class T>
-static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivations& group, const float* chains, float* y) {
+static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivations& group, const float* chains,
+                        int64_t first_column, const RowOutput& out) {
     const int n = group.n_columns, n_rows = rows_in_tile(w, tile);
     const uint8_t* data = w.tiles + tile * w.tile_bytes;
-    y += tile * kTileRows;
-    for (int c = 0; c < n; ++c, chains += 16, y += w.n_out) {
+    for (int c = 0; c < n; ++c, chains += 16) {
         const F32 low = add(load(chains), load(chains + 16 * n));
         const F32 high = add(load(chains + 32 * n), load(chains + 48 * n));
-        const F32 out = finish<T>(data, add(low, high), group.mean_trees[c]);
-        if (n_rows == kTileRows) store(y, out);
-        else store_first(y, out, n_rows);
+        store_rows(out, first_column + c, tile, n_rows, finish<T>(data, add(low, high), group.mean_trees[c]));
     }
 }
 
 // Decoded tiles [first, last) times one group.
 template <class T>
 static void multiply_group(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations& group,
-                           const ChainOrder& order, const MatmulScratch& scratch, float* y) {
+                           const ChainOrder& order, const MatmulScratch& scratch, int64_t first_column, const RowOutput& out) {
     using E = Entry<T>;
     const int64_t panel_bytes = w.n_in / 32 * Panel<E>::kBytes;
     const int n = group.n_columns;
@@ -225,13 +223,13 @@ static void multiply_group(const TiledMatrix& w, int64_t first, int64_t last, co
         }
     }
     for (int64_t tile = first; tile < last; ++tile) {
-        finish_tile<T>(w, tile, group, scratch.chains + (tile - first) * chain_floats, y);
+        finish_tile<T>(w, tile, group, scratch.chains + (tile - first) * chain_floats, first_column, out);
     }
 }
 
 template <class T>
 static void matmul(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations* groups, int n_groups,
-                   const MatmulScratch& scratch, float* y) {
+                   const MatmulScratch& scratch, const RowOutput& out) {
     const int64_t n_blocks = w.n_in / 32, panel_bytes = n_blocks * Panel<Entry<T>>::kBytes;
     const ChainOrder order = chain_order(n_blocks);
     int64_t chunk = scratch.panel_capacity / panel_bytes;
@@ -242,10 +240,8 @@ static void matmul(const TiledMatrix& w, int64_t first, int64_t last, const Colu
         for (int64_t t = tile; t < end; ++t) {
             decode_panel<T>(w.tiles + t * w.tile_bytes, n_blocks, scratch.panels + (t - tile) * panel_bytes);
         }
-        float* group_y = y;
-        for (int g = 0; g < n_groups; ++g) {
-            multiply_group<T>(w, tile, end, groups[g], order, scratch, group_y);
-            group_y += groups[g].n_columns * w.n_out;
+        for (int64_t g = 0, column = 0; g < n_groups; column += groups[g++].n_columns) {
+            multiply_group<T>(w, tile, end, groups[g], order, scratch, column, out);
         }
     }
 }

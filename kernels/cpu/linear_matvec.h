@@ -1,5 +1,5 @@
 // Mat-vec: y = W x for one token. Reads every weight byte once; 16 rows in the lanes, no horizontal sums.
-//   w    tiles [first, last)         x  VectorActivations         y [n_out]
+//   w    tiles [first, last)         x  VectorActivations         out  one column
 // KT types multiply the masked trellis states straight with the replicated activation: the byte sum and the dot
 // product are one instruction, and -126 becomes the accumulator's start. Bound: integer instructions for KT types,
 // memory for the wide ones.
@@ -172,8 +172,16 @@ static inline int rows_in_tile(const TiledMatrix& w, int64_t tile) {
     return rest < kTileRows ? static_cast<int>(rest) : kTileRows;
 }
 
+// The results of a tile's rows in one column.
+static inline void store_rows(const RowOutput& out, int64_t column, int64_t tile, int n_rows, F32 values) {
+    const int64_t at = column * out.stride + tile * kTileRows - out.first_row;
+    if (out.residual != nullptr) values = add(load_first(out.residual + at, n_rows), values);
+    if (n_rows == kTileRows) store(out.y + at, values);
+    else store_first(out.y + at, values, n_rows);
+}
+
 template <class T>
-static void matvec(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, float* y) {
+static void matvec(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, const RowOutput& out) {
     const int64_t n_blocks = w.n_in / 32;
     constexpr int kBlockBytes = Tile<T>::kUnitBytes / Tile<T>::kUnitBlocks;
     for (int64_t tile = first; tile < last; ++tile) {
@@ -185,7 +193,7 @@ static void matvec(const TiledMatrix& w, int64_t first, int64_t last, const Vect
             step<T>(t, x, b, acc);
         }
         const F32 tree = add(add(acc[0], acc[1]), add(acc[2], acc[3]));
-        store_first(y + tile * kTileRows, finish<T>(data, tree, x.mean_tree), rows_in_tile(w, tile));
+        store_rows(out, 0, tile, rows_in_tile(w, tile), finish<T>(data, tree, x.mean_tree));
     }
 }
 

@@ -20,6 +20,7 @@ from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_by
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 _LANES = 16
+_LEAST_TABLE_COLUMNS = 16
 
 
 class PagedCache(NamedTuple):
@@ -68,6 +69,39 @@ class Arena:
 _UNUSED = 3
 
 
+class IndexMemory:
+    """The int32 arrays of one step, one behind the other: those of the next step lie where these lay, if they are as
+    many and as long, and a recorded pass reads them there."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(1 << 16, np.int32)
+        self._end = 0
+        self.addresses: list[int] = []  # of the arrays of this step
+
+    def reset(self) -> None:
+        self._end = 0
+        self.addresses.clear()
+
+    def put(self, values: np.ndarray) -> np.ndarray:
+        """A copy, valid until the next step."""
+        start, self._end = self._end, self._end + -(-values.size // _LANES) * _LANES
+        if self._end > len(self._memory):  # the arrays before this one keep the memory they lie in
+            self._memory = np.empty(2 * self._end, np.int32)
+        array = self._memory[start : start + values.size].reshape(values.shape)
+        array[...] = values
+        self.addresses.append(array.ctypes.data)
+        return array
+
+
+class Recording(NamedTuple):
+    """A pass that can be run again."""
+
+    addresses: list[int]  # of the step's index arrays
+    compute: Callable[[], np.ndarray]  # holds what the program reads and nobody else may hold
+    program: Any
+    result: np.ndarray
+
+
 class CpuOps:
     """threads: None for `default_threads`. isa: None for the best tier, or its name."""
 
@@ -83,6 +117,10 @@ class CpuOps:
         self.n_threads: int = self._native.n_threads
         self.isa: str = self._native.isa
         self._arena = Arena()
+        # A recorded pass writes to its memory whenever it runs, so that of other passes' results is not among it.
+        self._recording_arena = Arena()
+        self._recordings: dict[Hashable, Recording] = {}
+        self._indices = IndexMemory()
 
     # Loading
 
@@ -129,21 +167,38 @@ class CpuOps:
         ]
 
     def index_array(self, values: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(values, np.int32)
+        return self._indices.put(values)
 
     # Each step
 
     def begin_step(self) -> None:
-        """Nothing to forget: a result's memory is free when the result is."""
+        """Only index arrays are forgotten: another result's memory is free when the result is."""
+        self._indices.reset()
 
     def free_bytes(self) -> None:
         """The cache lies in the host's memory."""
 
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
-        return n_seqs, n_columns
+        """Few widths of the block table, as few recordings: an unused column costs nothing."""
+        return n_seqs, max(_LEAST_TABLE_COLUMNS, 1 << (n_columns - 1).bit_length())
 
     def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        return compute()
+        recording = self._recordings.get(key)
+        if recording is None or recording.addresses != self._indices.addresses:
+            recording = self._recordings[key] = self._record(compute)
+        else:
+            self._native.run_program(recording.program)
+        return recording.result
+
+    def _record(self, compute: Callable[[], np.ndarray]) -> Recording:
+        arena, self._arena = self._arena, self._recording_arena
+        self._native.begin_program()
+        try:
+            result = compute()
+        finally:
+            program = self._native.end_program()
+            self._arena = arena
+        return Recording(self._indices.addresses.copy(), compute, program, result)
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -173,6 +228,16 @@ class CpuOps:
         outs = [self._arena.take(x.shape[0], weight.shape[0]) for weight in weights]
         self._native.linear(x, [weight.data for weight in weights], outs)
         return outs
+
+    def linear_add(self, x: np.ndarray, weight: QuantTensor, residual: np.ndarray) -> np.ndarray:
+        out = self._arena.take(x.shape[0], weight.shape[0])
+        self._native.linear(x, [weight.data], [out], residual)
+        return out
+
+    def gated_linear(self, x: np.ndarray, gate: QuantTensor, up: QuantTensor) -> np.ndarray:
+        out = self._arena.take(x.shape[0], gate.shape[0])
+        self._native.gated_linear(x, gate.data, up.data, out)
+        return out
 
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         out = self._arena.take(*x.shape)

@@ -186,6 +186,12 @@ class CudaOps:
         del lease
         return outs
 
+    def linear_add(self, x: DeviceArray, weight: QuantTensor, residual: DeviceArray) -> DeviceArray:
+        return self.add(residual, self.linear(x, weight))
+
+    def gated_linear(self, x: DeviceArray, gate: QuantTensor, up: QuantTensor) -> DeviceArray:
+        return self.silu_mul(*self.linear_many(x, (gate, up)))
+
     def add(self, x: DeviceArray, y: DeviceArray) -> DeviceArray:
         out = self._arena.take(*x.shape)
         n_values = np.int64(np.prod(x.shape))

@@ -84,6 +84,12 @@ class ReferenceOps:
     def linear_many(self, x: np.ndarray, weights: Sequence[QuantTensor]) -> list[np.ndarray]:
         return [self.linear(x, weight) for weight in weights]
 
+    def linear_add(self, x: np.ndarray, weight: QuantTensor, residual: np.ndarray) -> np.ndarray:
+        return residual + self.linear(x, weight)
+
+    def gated_linear(self, x: np.ndarray, gate: QuantTensor, up: QuantTensor) -> np.ndarray:
+        return self.silu_mul(self.linear(x, gate), self.linear(x, up))
+
     def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return x + y
 

@@ -97,6 +97,27 @@ def test_linear_many_equals_one_by_one(tier_ops: CpuOps) -> None:
             assert (got.view(np.uint32) == expected.view(np.uint32)).all()
 
 
+@pytest.mark.parametrize(
+    "types", [("IQ2_KT", "IQ2_KT"), ("IQ4_KT", "Q6_K"), ("F16", "IQ3_KT"), ("BF16", "BF16")]
+)
+@pytest.mark.parametrize("n_out", [7, 16, 150])
+def test_fused_forms_equal_the_ops_they_stand_for(
+    tier_ops: CpuOps, types: tuple[str, str], n_out: int
+) -> None:
+    rng = np.random.default_rng(n_out)
+    gate, up = (
+        tier_ops.load_quant(name, (n_out, 512), random_weight(name, n_out, 512, rng), LINEAR)
+        for name in types
+    )
+    for n in (1, 2, 13, 33):
+        x = rng.standard_normal((n, 512)).astype(np.float32)
+        residual = rng.standard_normal((n, n_out)).astype(np.float32)
+        expected = tier_ops.silu_mul(*tier_ops.linear_many(x, [gate, up]))
+        assert (tier_ops.gated_linear(x, gate, up).view(np.uint32) == expected.view(np.uint32)).all()
+        expected = tier_ops.add(residual, tier_ops.linear(x, up))
+        assert (tier_ops.linear_add(x, up, residual).view(np.uint32) == expected.view(np.uint32)).all()
+
+
 @pytest.mark.parametrize("type_name", ["IQ2_KT", "IQ3_KT", "Q4_K", "IQ4_K", "Q8_0", "IQ4_KT_V1"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_token_that_is_not_finite_fails_alone(tier_ops: CpuOps, type_name: str, bad: float) -> None:
