@@ -20,7 +20,7 @@ from kernels.random_weights import random_weight
 from support.guarded import GuardedOps, empty, guarded
 
 #: Of `_native.Backend`, what is no kernel.
-NOT_KERNELS = {"isa", "n_threads"}
+NOT_KERNELS = {"isa", "n_threads", "begin_program", "end_program", "run_program"}
 BOTH = frozenset({"linear", "embed"})
 
 Case = tuple[str, Callable[[], Any]]  # what it is; run it and give its results
@@ -84,7 +84,9 @@ def use_matrix(
     ids = ints(n_out - 1, 0, n_out - 1)
     results = [ops.embed(rows, ids), ops.embed(tiles, ids)]
     for n in batches:
-        results += ops.linear_many(normal(n, n_in), (tiles, tiles))
+        x = normal(n, n_in)
+        results += ops.linear_many(x, (tiles, tiles))
+        results += [ops.linear_add(x, tiles, normal(n, n_out)), ops.gated_linear(x, tiles, tiles)]
     return results
 
 
