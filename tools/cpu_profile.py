@@ -1,7 +1,7 @@
-"""Where a decode step's time goes on the CPU: each native call's part, and Python's between them.
+"""Where a decode step's time goes on the CPU: each operation's part, and Python's before and after them.
 
-Steps without a clock tell how long one takes, steps with one how long its native calls do; so the clock's own cost is
-in neither. A call's arguments are unpacked inside it and count with it.
+A step is one native call that replays recorded operations. Steps without a clock tell how long one takes, steps with
+one how long its operations do; so the clock's own cost is in neither.
 """
 
 import statistics
@@ -20,7 +20,7 @@ STEPS = 8  # with the clock and without, in turns
 
 @dataclass(frozen=True)
 class CallTime:
-    """One native function, its calls of a step together."""
+    """One operation, its calls of a step together."""
 
     name: str
     n_calls: int
@@ -76,5 +76,5 @@ def print_cpu_profile(profile: CpuStepProfile, out: Console) -> None:
             call.name, f"{call.n_calls}", each, f"{call.us:.0f}", f"{call.us / profile.step_us:.1%}"
         )
     share = profile.python_us / profile.step_us
-    table.add_row("Python between them", "", "", f"{profile.python_us:.0f}", f"{share:.1%}")
+    table.add_row("Python around them", "", "", f"{profile.python_us:.0f}", f"{share:.1%}")
     out.print(table)

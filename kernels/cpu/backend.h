@@ -73,6 +73,17 @@ public:
         const nb::gil_scoped_release no_gil;
         program.run();
     }
+    // The same, with (name, seconds) of each step.
+    nb::list time_program(const Program& program) {
+        std::vector<double> seconds;
+        {
+            const nb::gil_scoped_release no_gil;
+            seconds = program.run_timed();
+        }
+        nb::list times;
+        for (size_t i = 0; i < seconds.size(); ++i) times.append(nb::make_tuple(program.steps()[i].name, seconds[i]));
+        return times;
+    }
 
     std::unique_ptr<PackedMatrix> pack(const std::string& type, int64_t n_out, int64_t n_in, const Bytes& data) {
         auto matrix = std::make_unique<PackedMatrix>(type_of(type), n_out, n_in);
@@ -103,7 +114,7 @@ public:
         require(out.ndim() == 2 && out.shape(0) == ids.size() && last_dim(out) == table.n_in(), "embed: out is [n_ids, n_in]");
         const int32_t* id = ids.data();
         float* y = out.data();
-        perform([this, &table, id, n = int64_t(ids.size()), y] {
+        perform("embed", [this, &table, id, n = int64_t(ids.size()), y] {
             require_ids(id, n, table.n_out(), "token id");
             pool_.run(n, [&](int64_t i, int) { table.dequantize_row(id[i], y + i * table.n_in()); });
         });
@@ -117,7 +128,7 @@ public:
         const uint8_t* rows = data.data();
         const int32_t* id = ids.data();
         float* y = out.data();
-        perform([this, type, rows, row_bytes, n_rows, n_in, id, n = int64_t(ids.size()), y] {
+        perform("embed", [this, type, rows, row_bytes, n_rows, n_in, id, n = int64_t(ids.size()), y] {
             require_ids(id, n, n_rows, "token id");
             pool_.run(n, [&](int64_t i, int) { dequantize_row(type, rows + id[i] * row_bytes, n_in, y + i * n_in); });
         });
@@ -137,7 +148,7 @@ public:
             jobs.push_back({matrix, out.data(), residual ? residual->data() : nullptr});
         }
         if (n_tokens == 0 || jobs.empty()) return;
-        perform([this, from = x.data(), n_tokens, n_in, jobs = std::move(jobs)] { linear_.run(from, n_tokens, n_in, jobs); });
+        perform("linear", [this, from = x.data(), n_tokens, n_in, jobs = std::move(jobs)] { linear_.run(from, n_tokens, n_in, jobs); });
     }
 
     void gated_linear(const Floats& x, const PackedMatrix& gate, const PackedMatrix& up, const FloatsOut& out) {
@@ -147,7 +158,7 @@ public:
         require(out.ndim() == 2 && dim(out, 0) == n_tokens && dim(out, 1) == gate.n_out(), "gated_linear: out is [n_tokens, n_out]");
         if (n_tokens == 0) return;
         const GatedJob job{&gate, &up, out.data()};
-        perform([this, from = x.data(), n_tokens, n_in, job] { linear_.run_gated(from, n_tokens, n_in, job); });
+        perform("gated_linear", [this, from = x.data(), n_tokens, n_in, job] { linear_.run_gated(from, n_tokens, n_in, job); });
     }
 
     void take_rows(const Floats& x, const Ints& rows, const FloatsOut& out) {
@@ -156,7 +167,7 @@ public:
         const float* from = x.data();
         const int32_t* row = rows.data();
         float* y = out.data();
-        perform([from, row, y, n_rows = int64_t(rows.size()), n_tokens = dim(x, 0), n = dim(x, 1)] {
+        perform("take_rows", [from, row, y, n_rows = int64_t(rows.size()), n_tokens = dim(x, 0), n = dim(x, 1)] {
             require_ids(row, n_rows, n_tokens, "row");
             for (int64_t i = 0; i < n_rows; ++i) std::memcpy(y + i * n, from + row[i] * n, size_t(n) * sizeof(float));
         });
@@ -168,7 +179,7 @@ public:
         require_same_shape(x, out, "rms_norm: out has the shape of x");
         const float *from = x.data(), *scale = weight.data();
         float* y = out.data();
-        perform([this, from, scale, eps, y, n, n_rows = int64_t(x.size()) / n] {
+        perform("rms_norm", [this, from, scale, eps, y, n, n_rows = int64_t(x.size()) / n] {
             rows_in_parallel(n_rows, n, [&](int64_t first, int64_t count) {
                 vectors_.rms_norm(from + first * n, scale, eps, n, count, y + first * n);
             });
@@ -180,7 +191,7 @@ public:
         require_same_shape(gate, out, "silu_mul: out has the shape of gate");
         const float *g = gate.data(), *u = up.data();
         float* y = out.data();
-        perform([this, g, u, y, n = int64_t(gate.size())] {
+        perform("silu_mul", [this, g, u, y, n = int64_t(gate.size())] {
             rows_in_parallel(n, 1, [&](int64_t first, int64_t count) { vectors_.silu_mul(g + first, u + first, count, y + first); });
         });
     }
@@ -195,7 +206,7 @@ public:
         require_same_shape(x, out, "add: out has the shape of x");
         const float *a = x.data(), *b = y.data();
         float* c = out.data();
-        perform([this, a, b, c, n = int64_t(x.size())] {
+        perform("add", [this, a, b, c, n = int64_t(x.size())] {
             rows_in_parallel(n, 1, [&](int64_t first, int64_t count) {
                 for (int64_t i = first; i < first + count; ++i) c[i] = a[i] + b[i];
             });
@@ -208,7 +219,7 @@ public:
         require_same_shape(x, out, "add_bias: out has the shape of x");
         const float *from = x.data(), *b = bias.data();
         float* y = out.data();
-        perform([this, from, b, y, n, n_rows = int64_t(x.size()) / n] {
+        perform("add_bias", [this, from, b, y, n, n_rows = int64_t(x.size()) / n] {
             rows_in_parallel(n_rows, n, [&](int64_t first, int64_t count) {
                 for (int64_t row = first; row < first + count; ++row)
                     for (int64_t i = 0; i < n; ++i) y[row * n + i] = from[row * n + i] + b[i];
@@ -224,7 +235,7 @@ public:
         const int32_t* position = positions.data();
         const float* freq = freqs.data();
         float* y = out.data();
-        perform([this, position, freq, mscale, y, n, half] {
+        perform("rope_angles", [this, position, freq, mscale, y, n, half] {
             rows_in_parallel(n, 32 * half, [&](int64_t first, int64_t count) {
                 for (int64_t t = first; t < first + count; ++t)
                     for (int64_t i = 0; i < half; ++i) {
@@ -245,7 +256,7 @@ public:
         const int64_t n_head = dim(x, 1), head_dim = dim(x, 2), half = dim(angles, 1);
         const float *from = x.data(), *angle = angles.data();
         float* y = out.data();
-        perform([this, from, angle, y, n_tokens = dim(x, 0), n_head, head_dim, half, interleaved] {
+        perform("rope", [this, from, angle, y, n_tokens = dim(x, 0), n_head, head_dim, half, interleaved] {
             rows_in_parallel(n_tokens, n_head * head_dim, [&](int64_t first, int64_t count) {
                 for (int64_t t = first; t < first + count; ++t)
                     for (int64_t h = 0; h < n_head; ++h) {
@@ -265,7 +276,7 @@ public:
                 "store_kv: k, the cache and slots do not fit together");
         const float *keys = k.data(), *values = v.data();
         const int32_t* slot = slots.data();
-        perform([this, keys, values, cache, slot, n_tokens = int64_t(slots.size())] {
+        perform("store_kv", [this, keys, values, cache, slot, n_tokens = int64_t(slots.size())] {
             require_ids(slot, n_tokens, cache.n_blocks * cache.block_size, "slot");
             const int64_t token_floats = cache.n_head_kv * cache.head_dim;
             // A thread takes heads, not tokens: the keys of neighbouring tokens lie in one cache line.
@@ -291,7 +302,7 @@ public:
         const AttentionShape shape{dim(q, 1), dim(q, 1) / cache.n_head_kv, scale};
         const float* from = q.data();
         float* y = out.data();
-        perform([this, from, cache, shape, pass, y, n_tokens = dim(q, 0)] {
+        perform("attention", [this, from, cache, shape, pass, y, n_tokens = dim(q, 0)] {
             check_pass(pass, cache, n_tokens);
             attention_.run(vectors_, pool_, from, cache, shape, pass, y);
         });
@@ -312,12 +323,12 @@ public:
 private:
     // Runs a step, and keeps it where a program is being recorded.
     template <class F>
-    void perform(F step) {
+    void perform(const char* name, F step) {
         {
             const nb::gil_scoped_release no_gil;
             step();
         }
-        if (recording_ != nullptr) recording_->add(std::move(step));
+        if (recording_ != nullptr) recording_->add(name, std::move(step));
     }
 
     // f(first, count) over ranges of rows of about kChunkFloats each.

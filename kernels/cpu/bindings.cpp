@@ -31,7 +31,7 @@ NB_MODULE(_native, module) {
         .def_prop_ro("n_out", &PackedMatrix::n_out)
         .def_prop_ro("n_in", &PackedMatrix::n_in);
 
-    nb::class_<Program>(module, "Program").def("__len__", &Program::size);
+    nb::class_<Program>(module, "Program").def("__len__", [](const Program& program) { return program.steps().size(); });
 
     nb::class_<Backend>(module, "Backend")
         .def(nb::init<int, const std::string&>(), "n_threads"_a, "isa"_a)
@@ -44,6 +44,7 @@ NB_MODULE(_native, module) {
         .def("begin_program", &Backend::begin_program)
         .def("end_program", &Backend::end_program)
         .def("run_program", &Backend::run_program, "program"_a)
+        .def("time_program", &Backend::time_program, "program"_a)
         .def("linear", &Backend::linear, "x"_a.noconvert(), "matrices"_a, "outs"_a, "residual"_a.noconvert() = nb::none())
         .def("gated_linear", &Backend::gated_linear, "x"_a.noconvert(), "gate"_a, "up"_a, "out"_a.noconvert())
         .def("take_rows", &Backend::take_rows, "x"_a.noconvert(), "rows"_a.noconvert(), "out"_a.noconvert())

@@ -4,6 +4,7 @@
 // them where they are and puts new token ids, positions and tables into them. Steps check every id again.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <utility>
 #include <vector>
@@ -12,18 +13,34 @@ namespace espalier {
 
 class Program {
 public:
+    struct Step {
+        const char* name;  // of the operation
+        std::function<void()> run;
+    };
+
     template <class F>
-    void add(F&& step) {
-        steps_.emplace_back(std::forward<F>(step));
+    void add(const char* name, F&& step) {
+        steps_.push_back({name, std::forward<F>(step)});
     }
     // Raises what a step raises; the steps after it have not run then.
     void run() const {
-        for (const auto& step : steps_) step();
+        for (const Step& step : steps_) step.run();
     }
-    size_t size() const { return steps_.size(); }
+    // Likewise; the seconds of each step.
+    std::vector<double> run_timed() const {
+        using Clock = std::chrono::steady_clock;
+        std::vector<double> seconds;
+        for (const Step& step : steps_) {
+            const auto started = Clock::now();
+            step.run();
+            seconds.push_back(std::chrono::duration<double>(Clock::now() - started).count());
+        }
+        return seconds;
+    }
+    const std::vector<Step>& steps() const { return steps_; }
 
 private:
-    std::vector<std::function<void()>> steps_;
+    std::vector<Step> steps_;
 };
 
 }  // namespace espalier

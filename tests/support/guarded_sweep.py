@@ -20,7 +20,7 @@ from kernels.random_weights import random_weight
 from support.guarded import GuardedOps, empty, guarded
 
 #: Of `_native.Backend`, what is no kernel.
-NOT_KERNELS = {"isa", "n_threads", "begin_program", "end_program", "run_program"}
+NOT_KERNELS = {"isa", "n_threads", "begin_program", "end_program", "run_program", "time_program"}
 BOTH = frozenset({"linear", "embed"})
 
 Case = tuple[str, Callable[[], Any]]  # what it is; run it and give its results
