@@ -23,7 +23,7 @@ from kernels.cuda.arena import Int8Form
 from kernels.cuda.compile import TILED_TYPES
 from kernels.cuda.device import Device, DeviceBuffer, Launch
 from kernels.cuda.errors import CudaError
-from kernels.cuda.linear_forms import ALL_FORMS, LinearForm, form_for, linear_launch
+from kernels.cuda.linear_forms import ALL_FORMS, NO_EPILOGUE, LinearForm, form_for, linear_launch
 from kernels.cuda.ops import CudaOps
 from kernels.cuda.traffic import traffic_of
 from kernels.quant_tensor import TYPES
@@ -96,7 +96,7 @@ class LinearBench:
             for form in ALL_FORMS[weight.data.layout]:
                 if not _takes(form, n_tokens):
                     continue
-                launch = linear_launch(form, [weight.data], x, n_tokens, [result.pointer])
+                launch = linear_launch(form, [weight.data], x, n_tokens, [result.pointer], NO_EPILOGUE)
                 self._device.launch(*launch)
                 traffic = traffic_of(launch)
                 assert traffic is not None

@@ -1,8 +1,7 @@
 // What happens to activations between the linears, with their int8 form written on the way where a linear follows.
 // x, y float32 [n_tokens, n] unless said; q, dx, sums as in quantize.cuh, q null where not wanted (then n may be anything).
 // All are bound by launch and latency at one token, by memory at many.
-#include "cuda/float_math.cuh"
-#include "cuda/quantize.cuh"
+#include "cuda/gated.cuh"
 
 namespace espalier {
 
@@ -64,7 +63,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) silu_mul(const float* gat
     const int i = blockIdx.x * kThreads + threadIdx.x, token = blockIdx.y;
     if (i >= n) return;
     const int64_t at = int64_t(token) * n + i;
-    const float value = gate[at] / (1.0f + exponential(0.0f - gate[at])) * up[at];
+    const float value = silu_product(gate[at], up[at]);
     y[at] = value;
     if (q != nullptr) quantize_block(value, i / 32, quantized_row(q, dx, sums, token, n));
 }

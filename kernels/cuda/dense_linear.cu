@@ -9,12 +9,13 @@ constexpr int kThreads = 128;
 constexpr int kRows = kThreads / 4;
 constexpr int kTokens = 8;
 
-// ---- y[t] = W x[t].  weights [n_out, n_in] of the type   x float32 [n_tokens, n_in]   y float32 [n_tokens, n_out]
+// ---- y[t] = W x[t], and residual[t] where that is not null.
+//   weights [n_out, n_in] of the type   x float32 [n_tokens, n_in]   y and residual float32 [n_tokens, n_out]
 //   grid (ceil(n_out / 32), ceil(n_tokens / 8))   block 128
 // Lane 4 r + p owns chain p of row r: columns whose 32-block is 2p or 2p + 1 of its eight, ascending. Bound by the
 // latency of its loads: these types are for small and unquantized models.
 extern "C" __global__ void __launch_bounds__(kThreads) dense_linear(const uint8_t* weights, const float* x, int n_out, int n_in,
-                                                                   int n_tokens, float* y) {
+                                                                   int n_tokens, float* y, const float* residual) {
     using T = ESP_TYPE;
     const int p = threadIdx.x & 3, wanted = blockIdx.x * kRows + int(threadIdx.x >> 2), first_token = blockIdx.y * kTokens;
     const int row = min(wanted, n_out - 1), n = min(kTokens, n_tokens - first_token);
@@ -33,7 +34,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) dense_linear(const uint8_
     for (int token = 0; token < kTokens; ++token) {
         float tree = acc[token] + shfl_xor(acc[token], 1);
         tree = tree + shfl_xor(tree, 2);
-        if (p == 0 && wanted < n_out && token < n) y[int64_t(first_token + token) * n_out + row] = tree;
+        const int64_t at = int64_t(first_token + token) * n_out + row;
+        if (p == 0 && wanted < n_out && token < n) y[at] = residual == nullptr ? tree : residual[at] + tree;
     }
 }
 

@@ -208,6 +208,13 @@ ESP_DEVICE unsigned load_stream(const unsigned* p) {
     return v;
 }
 
+// A load past the first-level cache: of what another block of this launch has written.
+ESP_DEVICE float load_fresh(const float* p) {
+    float v;
+    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
+    return v;
+}
+
 // ---- halves as bits; rounding to nearest even
 
 ESP_DEVICE uint16_t f16_bits(float x) {

@@ -162,7 +162,7 @@ ESP_FN void kt_dmmv_1_rows(const Part& part, const Activations& x) {
     const float tree = chain_tree(acc);
     const int row = part.first_row + int(threadIdx.x >> 2);
     if (threadIdx.x < kSums && (threadIdx.x & 3) == 0 && row < part.n_out)
-        part.y[row] = finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f);
+        part.store(0, row, finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f));
 }
 
 }  // namespace espalier

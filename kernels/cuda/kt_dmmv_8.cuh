@@ -81,7 +81,7 @@ ESP_FN void kt_dmmv_8_rows(const Part& part, const Activations& x, int first_tok
         const int row = part.first_row + i % kRows, token = i / kRows, at = i % kRows * kDmmvTokens + token;
         if (row >= part.n_out || token > last_token) continue;
         const float tree = (chains[0][at] + chains[1][at]) + (chains[2][at] + chains[3][at]);
-        part.y[int64_t(first_token + token) * part.n_out + row] = finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f);
+        part.store(first_token + token, row, finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f));
     }
 }
 

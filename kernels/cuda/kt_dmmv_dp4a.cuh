@@ -62,7 +62,7 @@ ESP_FN void kt_dmmv_dp4a_rows(const Part& part, const Activations& x) {
     for (int h = 0; h < 2; ++h) {
         const float tree = chain_tree(acc[h]);
         const int row = tile_row * kTileRows + 8 * h + g;
-        if (p == 0 && there && row < part.n_out) part.y[row] = finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f);
+        if (p == 0 && there && row < part.n_out) part.store(0, row, finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f));
     }
 }
 

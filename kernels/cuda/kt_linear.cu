@@ -11,8 +11,8 @@ namespace espalier {
 
 using Weights = KtTiles<ESP_TYPE>;
 
-// Second launch bounds: two, and four, blocks a multiprocessor. Left to itself the compiler takes more registers for
-// kt_dmmv_1 than two blocks leave, and for kt_dmmv_8 it aims at eight blocks and spills in IQ3_KT.
+// Second launch bounds: blocks a multiprocessor. Left to itself the compiler takes more registers for kt_dmmv_1 than two
+// blocks leave, and for the others it aims at more blocks and spills.
 
 extern "C" __global__ void __launch_bounds__(kWarp) kt_pack(const uint8_t* rows, int n_rows, int first_row, uint8_t* tiles,
                                                             int n_out, int n_in) {
@@ -20,41 +20,45 @@ extern "C" __global__ void __launch_bounds__(kWarp) kt_pack(const uint8_t* rows,
 }
 
 extern "C" __global__ void __launch_bounds__(8 * kWarp, 2) kt_dmmv_1(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_1_rows<ESP_TYPE, 2, 8>(part_of_block(parts, blockIdx.x, 2 * kTileRows), ESP_LINEAR_ACTIVATIONS);
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, 2 * kTileRows);
+    kt_dmmv_1_rows<ESP_TYPE, 2, 8>(part, ESP_LINEAR_ACTIVATIONS);
+    finish_gated<2 * kTileRows, 1>(ESP_LINEAR_GATED, part.first_row, 0);
 }
 
-extern "C" __global__ void __launch_bounds__(16 * kWarp) kt_dmmv_1_narrow(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_1_rows<ESP_TYPE, 1, 16>(part_of_block(parts, blockIdx.x, kTileRows), ESP_LINEAR_ACTIVATIONS);
+extern "C" __global__ void __launch_bounds__(16 * kWarp, 1) kt_dmmv_1_narrow(ESP_LINEAR_PARAMETERS) {
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, kTileRows);
+    kt_dmmv_1_rows<ESP_TYPE, 1, 16>(part, ESP_LINEAR_ACTIVATIONS);
+    finish_gated<kTileRows, 1>(ESP_LINEAR_GATED, part.first_row, 0);
 }
 
 extern "C" __global__ void __launch_bounds__(kPlanes * kWarp, 4) kt_dmmv_8(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_8_rows<ESP_TYPE, 2>(part_of_block(parts, blockIdx.x, 2 * kTileRows), ESP_LINEAR_ACTIVATIONS,
-                                blockIdx.y * kDmmvTokens);
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, 2 * kTileRows);
+    kt_dmmv_8_rows<ESP_TYPE, 2>(part, ESP_LINEAR_ACTIVATIONS, blockIdx.y * kDmmvTokens);
+    finish_gated<2 * kTileRows, kDmmvTokens>(ESP_LINEAR_GATED, part.first_row, blockIdx.y * kDmmvTokens);
 }
 
 extern "C" __global__ void __launch_bounds__(kPlanes * kWarp, 4) kt_dmmv_8_narrow(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_8_rows<ESP_TYPE, 1>(part_of_block(parts, blockIdx.x, kTileRows), ESP_LINEAR_ACTIVATIONS,
-                                blockIdx.y * kDmmvTokens);
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, kTileRows);
+    kt_dmmv_8_rows<ESP_TYPE, 1>(part, ESP_LINEAR_ACTIVATIONS, blockIdx.y * kDmmvTokens);
+    finish_gated<kTileRows, kDmmvTokens>(ESP_LINEAR_GATED, part.first_row, blockIdx.y * kDmmvTokens);
 }
 
-extern "C" __global__ void __launch_bounds__(kDp4aTiles * kWarp) kt_dmmv_dp4a(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    kt_dmmv_dp4a_rows<ESP_TYPE>(part_of_block(parts, blockIdx.x, kDp4aTiles * kTileRows), ESP_LINEAR_ACTIVATIONS);
+extern "C" __global__ void __launch_bounds__(kDp4aTiles * kWarp, 8) kt_dmmv_dp4a(ESP_LINEAR_PARAMETERS) {
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, kDp4aTiles * kTileRows);
+    kt_dmmv_dp4a_rows<ESP_TYPE>(part, ESP_LINEAR_ACTIVATIONS);
+    finish_gated<kDp4aTiles * kTileRows, 1>(ESP_LINEAR_GATED, part.first_row, 0);
 }
 
 extern "C" __global__ void __launch_bounds__(kPlainThreads) linear_plain(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    linear_plain_rows<Weights>(part_of_block(parts, blockIdx.x, kPlainRows), ESP_LINEAR_ACTIVATIONS, blockIdx.y * kPlainTokens);
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, kPlainRows);
+    linear_plain_rows<Weights>(part, ESP_LINEAR_ACTIVATIONS, blockIdx.y * kPlainTokens);
+    finish_gated<kPlainRows, kPlainTokens>(ESP_LINEAR_GATED, part.first_row, blockIdx.y * kPlainTokens);
 }
 
 extern "C" __global__ void __launch_bounds__(kMatmulThreads) linear_matmul(ESP_LINEAR_PARAMETERS) {
-    const Parts parts = ESP_LINEAR_PARTS;
-    linear_matmul_rows<Weights>(part_of_block(parts, blockIdx.x, kMatmulRows), ESP_LINEAR_ACTIVATIONS,
-                                blockIdx.y * kMatmulTokens);
+    const Part part = part_of_block(ESP_LINEAR_PARTS, blockIdx.x, kMatmulRows);
+    linear_matmul_rows<Weights>(part, ESP_LINEAR_ACTIVATIONS, blockIdx.y * kMatmulTokens);
+    finish_gated<kMatmulRows, kMatmulTokens>(ESP_LINEAR_GATED, part.first_row, blockIdx.y * kMatmulTokens);
 }
 
 extern "C" __global__ void __launch_bounds__(kEmbedThreads) embed(const uint8_t* table, int n_out, int n_in,

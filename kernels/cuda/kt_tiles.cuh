@@ -56,7 +56,11 @@ struct IndexPlane16 {
         const uint2 words = lane.plane(p);
         row[0] = words.x, row[1] = words.y;
     }
-    ESP_FN uint32_t index(int h, int i, int) const { return i ? row[h] >> 16 : row[h] & 0xFFFFu; }
+    // Selected, not indexed: h and i may be known at run time only, and an index would put the fields into local memory.
+    ESP_FN uint32_t index(int h, int i, int) const {
+        const uint32_t both = h ? row[1] : row[0];
+        return i ? both >> 16 : both & 0xFFFFu;
+    }
     static ESP_FN void store(uint8_t* tile, int p, int lane, const LaneFields& f) {
         reinterpret_cast<uint2*>(tile)[p * kWarp + lane] =
             make_uint2(f.index[0][0][0] | f.index[0][1][0] << 16, f.index[1][0][0] | f.index[1][1][0] << 16);
@@ -117,7 +121,11 @@ struct KtPlane<IQ4_KT> {
         const uint4 words = lane.plane(p);
         word[0][0] = words.x, word[0][1] = words.y, word[1][0] = words.z, word[1][1] = words.w;
     }
-    ESP_FN uint32_t index(int h, int i, int group) const { return group ? word[h][i] >> 16 : word[h][i] & 0xFFFFu; }
+    ESP_FN uint32_t index(int h, int i, int group) const {
+        const uint32_t first = i ? word[0][1] : word[0][0], second = i ? word[1][1] : word[1][0];
+        const uint32_t both = h ? second : first;
+        return group ? both >> 16 : both & 0xFFFFu;
+    }
     static ESP_FN uint32_t signs(int, int, int) { return 0; }
     static ESP_FN void store(uint8_t* tile, int p, int lane, const LaneFields& f) {
         reinterpret_cast<uint4*>(tile)[p * kWarp + lane] =

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,22 @@ DMMV_8 = LinearForm("kt_dmmv_8", 8, rows=32, tokens=8, threads=128, least_blocks
 DMMV_8_NARROW = LinearForm("kt_dmmv_8_narrow", 8, rows=16, tokens=8, threads=128)
 DMMV_DP4A = LinearForm("kt_dmmv_dp4a", 1, rows=32, tokens=1, threads=64)
 
+
+class Epilogue(NamedTuple):
+    """What a launch does beyond its products: addresses, 0 where it does not (linear_parts.cuh, gated.cuh)."""
+
+    residual: int = 0  # added to the one result
+    gated: int = 0  # where silu(first result) * second goes
+    gated_q: int = 0
+    gated_dx: int = 0
+    gated_sums: int = 0
+    arrivals: int = 0
+
+
+#: Plain products.
+NO_EPILOGUE = Epilogue()
+GATED_ROWS = 32  # gated.cuh: outputs that are done together
+
 #: By layout: the first that takes the number of tokens and has enough blocks. Until a card has timed them, that is
 #: the one with the fewest counted instructions whose blocks fill the card (docs/cuda.md). All give the same bits.
 FORMS: dict[str, tuple[LinearForm, ...]] = {
@@ -74,13 +91,19 @@ def launch_linear(
     x: Int8Form,
     n_tokens: int,
     outs: Sequence[DeviceArray],
+    epilogue: "Epilogue",
 ) -> None:
     """outs[i] = matrices[i] x for up to MAX_PARTS matrices of one module and width."""
-    device.launch(*linear_launch(form, matrices, x, n_tokens, [out.pointer for out in outs]))
+    device.launch(*linear_launch(form, matrices, x, n_tokens, [out.pointer for out in outs], epilogue))
 
 
 def linear_launch(
-    form: LinearForm, matrices: Sequence[DeviceMatrix], x: Int8Form, n_tokens: int, outs: Sequence[int]
+    form: LinearForm,
+    matrices: Sequence[DeviceMatrix],
+    x: Int8Form,
+    n_tokens: int,
+    outs: Sequence[int],
+    epilogue: "Epilogue",
 ) -> Launch:
     """What `launch_linear` launches. outs: addresses, float32 [n_tokens, n_out] each."""
     absent = MAX_PARTS - len(matrices)
@@ -94,6 +117,7 @@ def linear_launch(
         np.int32(matrices[0].n_in),
         *(np.uint64(address) for address in x),
         np.int32(n_tokens),
+        *map(np.uint64, epilogue),
     )
     return Launch(matrices[0].module, form.kernel, form.grid(n_out, n_tokens), form.threads, arguments)
 

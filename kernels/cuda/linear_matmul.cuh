@@ -178,8 +178,7 @@ ESP_FN void linear_matmul_rows(const Part& part, const Activations& x, int first
             const int r = part.first_row + row + g + 8 * (o >> 1), n = first_token + token + 8 * tile + 2 * t + (o & 1);
             if (r >= part.n_out || n >= x.n_tokens) continue;
             const float mean_tree = T::kHasMean ? tree_of(chains.mean_acc[tile][o & 1]) : 0.0f;
-            part.y[int64_t(n) * part.n_out + r] =
-                finish_row<T>(weights.row_d(r), weights.row_mean(r), tree_of(chains.acc[tile][o]), mean_tree);
+            part.store(n, r, finish_row<T>(weights.row_d(r), weights.row_mean(r), tree_of(chains.acc[tile][o]), mean_tree));
         }
 }
 

@@ -63,8 +63,7 @@ ESP_FN void linear_plain_rows(const Part& part, const Activations& x, int first_
         const float tree = chain_tree(chains.acc[n]);
         const float mean_tree = T::kHasMean ? chain_tree(chains.mean_acc[n]) : 0.0f;
         if (p == 0 && wanted < part.n_out && n < n_tokens)
-            part.y[int64_t(first_token + n) * part.n_out + row] =
-                finish_row<T>(weights.row_d(row), weights.row_mean(row), tree, mean_tree);
+            part.store(first_token + n, row, finish_row<T>(weights.row_d(row), weights.row_mean(row), tree, mean_tree));
     }
 }
 

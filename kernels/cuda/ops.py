@@ -13,7 +13,14 @@ import numpy as np
 from kernels.cpu.ops import CpuOps
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.device import Device, DeviceBuffer
-from kernels.cuda.linear_forms import form_for, groups_of_one_launch, launch_linear
+from kernels.cuda.linear_forms import (
+    GATED_ROWS,
+    NO_EPILOGUE,
+    Epilogue,
+    form_for,
+    groups_of_one_launch,
+    launch_linear,
+)
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.ops import KV_SPLIT, AttentionBatch
@@ -28,6 +35,8 @@ SPLIT_BLOCKS_PER_MULTIPROCESSOR = 4
 SPLIT_RESULT_BYTES = 64 << 20
 #: One part in this many of the free memory is left by a KV cache to activations, recorded passes and the driver.
 WORKSPACE_SHARE = 8
+#: Counters of gated.cuh, one for 32 outputs and the tokens of a block; a larger pass takes two launches.
+ARRIVALS = 1 << 13
 #: A block table has this many columns or twice, four times, ... as many, so that few passes are recorded.
 LEAST_TABLE_COLUMNS = 16
 
@@ -55,6 +64,8 @@ class CudaOps:
         self._indices = IndexArena(self._device)
         self._recorder = Recorder(self._device, self._arena)
         self._host = self._device.pinned(0)
+        self._arrivals = self._device.allocate(4 * ARRIVALS)  # every launch that counts in it leaves zeros
+        self._device.clear(self._arrivals.pointer, 4 * ARRIVALS)
         self._cpu = CpuOps()  # looks at files before they go up
         self.device_name = self._device.name
 
@@ -168,6 +179,30 @@ class CudaOps:
         return self.linear_many(x, (weight,))[0]
 
     def linear_many(self, x: DeviceArray, weights: Sequence[QuantTensor]) -> list[DeviceArray]:
+        return self._products(x, weights, NO_EPILOGUE)
+
+    def linear_add(self, x: DeviceArray, weight: QuantTensor, residual: DeviceArray) -> DeviceArray:
+        return self._products(x, (weight,), Epilogue(residual=residual.pointer))[0]
+
+    def gated_linear(self, x: DeviceArray, gate: QuantTensor, up: QuantTensor) -> DeviceArray:
+        if not self._gated_in_one_launch(x.shape[0], gate.data, up.data):
+            return self.silu_mul(*self.linear_many(x, (gate, up)))
+        out = self._activation(x.shape[0], gate.data.n_out)
+        assert out.int8 is not None
+        self._products(x, (gate, up), Epilogue(0, out.pointer, *out.int8, self._arrivals.pointer))
+        return out
+
+    def _gated_in_one_launch(self, n_tokens: int, gate: DeviceMatrix, up: DeviceMatrix) -> bool:
+        alike = gate.module == up.module and gate.n_out == up.n_out and gate.n_out % GATED_ROWS == 0
+        if not alike or gate.layout == "dense":
+            return False
+        form = form_for((gate, up), n_tokens, self._device.n_multiprocessors)
+        return -(-n_tokens // form.tokens) * (gate.n_out // GATED_ROWS) <= ARRIVALS
+
+    def _products(
+        self, x: DeviceArray, weights: Sequence[QuantTensor], epilogue: Epilogue
+    ) -> list[DeviceArray]:
+        """Of weights with an epilogue: they fit one launch."""
         n_tokens = x.shape[0]
         matrices: list[DeviceMatrix] = [weight.data for weight in weights]
         outs = [self._arena.take(n_tokens, matrix.n_out) for matrix in matrices]
@@ -176,21 +211,15 @@ class CudaOps:
             parts, part_outs = [matrices[i] for i in group], [outs[i] for i in group]
             if parts[0].layout == "dense":
                 for matrix, out in zip(parts, part_outs, strict=True):
-                    self._dense_linear(x, matrix, out)
+                    self._dense_linear(x, matrix, out, epilogue.residual)
                 continue
             if int8 is None:
                 int8, lease = self._quantized(x)
             self._indices.send()
             form = form_for(parts, n_tokens, self._device.n_multiprocessors)
-            launch_linear(self._device, form, parts, int8, n_tokens, part_outs)
+            launch_linear(self._device, form, parts, int8, n_tokens, part_outs, epilogue)
         del lease
         return outs
-
-    def linear_add(self, x: DeviceArray, weight: QuantTensor, residual: DeviceArray) -> DeviceArray:
-        return self.add(residual, self.linear(x, weight))
-
-    def gated_linear(self, x: DeviceArray, gate: QuantTensor, up: QuantTensor) -> DeviceArray:
-        return self.silu_mul(*self.linear_many(x, (gate, up)))
 
     def add(self, x: DeviceArray, y: DeviceArray) -> DeviceArray:
         out = self._arena.take(*x.shape)
@@ -275,11 +304,11 @@ class CudaOps:
         self._run("activations", "quantize_activations", grid, THREADS, x, n, *map(np.uint64, int8))
         return int8, lease
 
-    def _dense_linear(self, x: DeviceArray, matrix: DeviceMatrix, out: DeviceArray) -> None:
+    def _dense_linear(self, x: DeviceArray, matrix: DeviceMatrix, out: DeviceArray, residual: int) -> None:
         grid = (-(-matrix.n_out // 32), -(-x.shape[0] // 8))
         weights = np.uint64(matrix.buffer.pointer)
         shape = (matrix.n_out, matrix.n_in, x.shape[0])
-        self._run(matrix.module, "dense_linear", grid, 128, weights, x, *shape, out)
+        self._run(matrix.module, "dense_linear", grid, 128, weights, x, *shape, out, np.uint64(residual))
 
     def _run(self, module: str, kernel: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
         self._indices.send()

@@ -26,6 +26,7 @@ from kernels.random_weights import random_weight
 from kernels.reference.formats import DENSE, dequantize
 from kernels.reference.linear import linear_int8
 from support.cuda_device import ORDERS, generator, thread_order
+from support.sequences import on
 
 LINEAR, EMBED = frozenset({"linear"}), frozenset({"embed"})
 QUANTIZED = [name for name in TYPES if name not in DENSE]
@@ -196,3 +197,80 @@ def test_device_memory_is_the_files_bytes_and_a_few_percent(cuda_ops: Ops, type_
     data = random_weight(type_name, 256, 2048, generator(type_name))
     taken = cuda_ops.load_quant(type_name, (256, 2048), data, LINEAR).nbytes
     assert taken <= (1.0625 if type_name == "IQ4_KT" else 1) * data.nbytes
+
+
+#: By type: the forms of its layout, and the numbers of tokens of BATCHES.
+EPILOGUES = [
+    (name, form)
+    for name in ("IQ2_KT", "IQ3_KT", "Q4_K")
+    for form in (BATCHES if "KT" in name else (PLAIN, MATMUL))
+]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "form"), EPILOGUES, ids=[f"{name}-{form.kernel}" for name, form in EPILOGUES]
+)
+def test_epilogues_give_the_bits_of_operations_of_their_own(
+    cuda_ops: Ops, monkeypatch: pytest.MonkeyPatch, type_name: str, form: LinearForm
+) -> None:
+    """A residual, and gate and up with their product, of ragged blocks; twice, as a recorded step would."""
+    rng = generator(type_name, form.kernel, "epilogue")
+    n_in, n_out = width(type_name), 96
+    gate, up, down = (
+        cuda_ops.load_quant(type_name, shape, random_weight(type_name, *shape, rng), LINEAR)
+        for shape in ((n_out, n_in), (n_out, n_in), (N_OUT, n_in))
+    )
+    monkeypatch.setitem(linear_forms.FORMS, gate.data.layout, (replace(form, least_blocks=0),))
+    for n_tokens in BATCHES[form]:
+        x, residual = activations(n_tokens, n_in, rng), activations(n_tokens, 256, rng)[:, :N_OUT].copy()
+        expected_sum = residual + linear(cuda_ops, x, down)[0]
+        device_x = cuda_ops.load_vector(x).reshape(*x.shape)
+        expected = cuda_ops.to_host(cuda_ops.silu_mul(*cuda_ops.linear_many(device_x, (gate, up)))).copy()
+        for order in ORDERS:
+            with thread_order(order):
+                got_sum = cuda_ops.linear_add(
+                    device_x, down, cuda_ops.load_vector(residual).reshape(*residual.shape)
+                )
+                assert_same_bits(cuda_ops.to_host(got_sum), expected_sum, (order, n_tokens))
+                product = cuda_ops.gated_linear(device_x, gate, up)
+                assert_same_bits(cuda_ops.to_host(product), expected, (order, n_tokens))
+
+
+@pytest.mark.parametrize(
+    ("types", "n_out"),
+    [(("IQ2_KT", "IQ2_KT"), 64), (("IQ2_KT", "Q4_K"), 64), (("IQ2_KT", "IQ2_KT"), 40), (("F16", "F16"), 64)],
+)
+@pytest.mark.parametrize("n_tokens", [1, 3, 70])
+def test_gate_and_up_of_any_types_feed_the_next_linear(
+    cuda_ops: Ops, cpu_ops: Ops, types: tuple[str, str], n_out: int, n_tokens: int
+) -> None:
+    """In one launch where they can share it; the int8 form that it leaves is the one that the next linear reads."""
+    rng = generator(*types, n_out, n_tokens)
+    datas = [random_weight(name, n_out, 256, rng) for name in types]
+    last_type = "Q8_0" if n_out % 32 == 0 else "F16"
+    last = random_weight(last_type, 16, n_out, rng)
+    x = activations(n_tokens, 256, rng)
+    results = []
+    for ops in (cpu_ops, cuda_ops):
+        ops.begin_step()
+        gate, up = (
+            ops.load_quant(name, (n_out, 256), data, LINEAR) for name, data in zip(types, datas, strict=True)
+        )
+        down = ops.load_quant(last_type, (16, n_out), last, LINEAR)
+        product = ops.silu_mul if ops is cpu_ops else None
+        inner = on(ops, x)
+        gated = product(*ops.linear_many(inner, (gate, up))) if product else ops.gated_linear(inner, gate, up)
+        results.append(np.array(ops.to_host(ops.linear(gated, down))))
+    assert_same_bits(results[1], results[0])
+
+
+def test_gate_and_up_of_one_type_take_one_launch(cuda_ops: Ops) -> None:
+    rng = generator("launches")
+    gate, up = (
+        cuda_ops.load_quant("IQ2_KT", (64, 256), random_weight("IQ2_KT", 64, 256, rng), LINEAR)
+        for _ in range(2)
+    )
+    x = on(cuda_ops, activations(1, 256, rng))
+    with cuda_ops.device.logged() as launches:
+        cuda_ops.gated_linear(x, gate, up)
+    assert [launch.kernel for launch in launches] == ["quantize_activations", "kt_dmmv_1_narrow"]

@@ -256,6 +256,8 @@ T load_stream(const T* p) {
     return *p;
 }
 
+inline float load_fresh(const float* p) { return *p; }
+
 inline unsigned byte_perm(unsigned low, unsigned high, unsigned selector) {
     const uint64_t bytes = uint64_t(high) << 32 | low;
     unsigned result = 0;
