@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from engine import LoadedModel
 from kernels.cuda.device import Device, Launch
@@ -89,7 +89,13 @@ def profile_step(loaded: LoadedModel, device: Device, depth: int, kv_type: str) 
 
 def print_profile(profile: StepProfile, out: Console) -> None:
     table = Table(
-        "kernel", "launches", "us each", "us a step", "GB/s", "of the memory bound", title=_title(profile)
+        Column("kernel", no_wrap=True),
+        "launches",
+        "us each",
+        "us a step",
+        "GB/s",
+        "of the memory bound",
+        title=_title(profile),
     )
     for kernel in sorted(profile.kernels, key=lambda kernel: -kernel.us):
         speeds = ("", "")

@@ -133,7 +133,7 @@ class CubinCache:
             path = cache_folder() / f"{module.name}-{self._arch}-{key}.cubin"
             if not path.is_file():
                 with self._spoken():
-                    _write(path, nvrtc.compile_cubin(source, module.defines, self._arch).cubin)
+                    write_in_one_step(path, nvrtc.compile_cubin(source, module.defines, self._arch).cubin)
             return path
         except nvrtc.NvrtcError as error:
             raise CudaError(str(error).partition("\n")[0]) from error
@@ -160,9 +160,9 @@ class CubinCache:
             print(line, file=sys.stderr)
 
 
-def _write(path: Path, cubin: bytes) -> None:
-    """In one step, so that another process never reads half of it."""
+def write_in_one_step(path: Path, content: bytes) -> None:
+    """So that another process never reads half of it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_bytes(cubin)
+    unfinished.write_bytes(content)
     unfinished.replace(path)

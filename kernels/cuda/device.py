@@ -6,6 +6,7 @@ Nothing here is global: another device is another `Device`.
 import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,8 +57,10 @@ class Device:
         self._cubins = CubinCache(f"sm_{capability[0]}{capability[1]}")
         with self._device:
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._cubin_paths: dict[str, Path] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._log: list[Launch] | None = None
+        self.capturing = False
 
     def use(self) -> None:
         """Make it the calling thread's device: a step may run on another thread than the load."""
@@ -108,9 +111,15 @@ class Device:
         self, module: str, kernel: str, grid: Sequence[int], block: int, arguments: Sequence[np.generic]
     ) -> None:
         """arguments: NumPy scalars of the kernel's own types, pointers as uint64."""
+        launch = Launch(module, kernel, tuple(grid), block, tuple(arguments))
         if self._log is not None:
-            self._log.append(Launch(module, kernel, tuple(grid), block, tuple(arguments)))
-        self._kernel(module, kernel)(tuple(grid), (block,), tuple(arguments), stream=self._stream)
+            self._log.append(launch)
+        self.start(launch)
+
+    def start(self, launch: Launch) -> None:
+        """As `launch`, but for no log: what is no part of a pass."""
+        kernel = self._kernel(launch.module, launch.kernel)
+        kernel(launch.grid, (launch.block,), launch.arguments, stream=self._stream)
 
     def synchronize(self) -> None:
         self._stream.synchronize()
@@ -148,18 +157,27 @@ class Device:
     def begin_capture(self) -> None:
         """From here on launches are recorded instead of run."""
         self._stream.begin_capture()
+        self.capturing = True
 
     def end_capture(self) -> Any:
+        self.capturing = False
         return self._stream.end_capture()
 
     def replay(self, graph: Any) -> None:
         graph.launch(self._stream)
 
+    def cubin_path(self, module: str) -> Path:
+        """Of a module's machine code, compiled now where it is not there yet."""
+        path = self._cubin_paths.get(module)
+        if path is None:
+            path = self._cubin_paths[module] = self._cubins.path(MODULES[module])
+        return path
+
     def _kernel(self, module: str, kernel: str) -> Any:
         found = self._kernels.get((module, kernel))
         if found is None:
             with self._device:
-                loaded = self._cupy.RawModule(path=str(self._cubins.path(MODULES[module])))
+                loaded = self._cupy.RawModule(path=str(self.cubin_path(module)))
                 for name in MODULES[module].kernels:
                     self._kernels[module, name] = loaded.get_function(name)
             found = self._kernels[module, kernel]

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.cuda.arena import DeviceArray, Int8Form
-from kernels.cuda.device import Device, Launch
+from kernels.cuda.arena import Int8Form
+from kernels.cuda.device import Launch
 from kernels.cuda.weights import DeviceMatrix
 
 MAX_PARTS = 3  # matrices of one launch (linear_parts.cuh)
@@ -84,19 +84,6 @@ def form_for(matrices: Sequence[DeviceMatrix], n_tokens: int, n_multiprocessors:
     )
 
 
-def launch_linear(
-    device: Device,
-    form: LinearForm,
-    matrices: Sequence[DeviceMatrix],
-    x: Int8Form,
-    n_tokens: int,
-    outs: Sequence[DeviceArray],
-    epilogue: "Epilogue",
-) -> None:
-    """outs[i] = matrices[i] x for up to MAX_PARTS matrices of one module and width."""
-    device.launch(*linear_launch(form, matrices, x, n_tokens, [out.pointer for out in outs], epilogue))
-
-
 def linear_launch(
     form: LinearForm,
     matrices: Sequence[DeviceMatrix],
@@ -105,7 +92,10 @@ def linear_launch(
     outs: Sequence[int],
     epilogue: "Epilogue",
 ) -> Launch:
-    """What `launch_linear` launches. outs: addresses, float32 [n_tokens, n_out] each."""
+    """outs[i] = matrices[i] x for up to MAX_PARTS matrices of one module and width.
+
+    outs: addresses, float32 [n_tokens, n_out] each.
+    """
     absent = MAX_PARTS - len(matrices)
     n_out = [matrix.n_out for matrix in matrices] + [0] * absent
     arguments: tuple[np.generic, ...] = (

@@ -6,6 +6,7 @@ that makes it. Nothing waits for the device but `to_host`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,13 @@ import numpy as np
 from kernels.cpu.ops import CpuOps
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.device import Device, DeviceBuffer
+from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
     NO_EPILOGUE,
     Epilogue,
-    form_for,
     groups_of_one_launch,
-    launch_linear,
+    linear_launch,
 )
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
@@ -63,6 +64,7 @@ class CudaOps:
         self._arena = Arena(self._device)
         self._indices = IndexArena(self._device)
         self._recorder = Recorder(self._device, self._arena)
+        self._forms = FormChooser(self._device)
         self._host = self._device.pinned(0)
         self._arrivals = self._device.allocate(4 * ARRIVALS)  # every launch that counts in it leaves zeros
         self._device.clear(self._arrivals.pointer, 4 * ARRIVALS)
@@ -196,8 +198,8 @@ class CudaOps:
         alike = gate.module == up.module and gate.n_out == up.n_out and gate.n_out % GATED_ROWS == 0
         if not alike or gate.layout == "dense":
             return False
-        form = form_for((gate, up), n_tokens, self._device.n_multiprocessors)
-        return -(-n_tokens // form.tokens) * (gate.n_out // GATED_ROWS) <= ARRIVALS
+        n_groups = max(-(-n_tokens // form.tokens) for form in fitting_forms(gate, n_tokens))
+        return n_groups * (gate.n_out // GATED_ROWS) <= ARRIVALS
 
     def _products(
         self, x: DeviceArray, weights: Sequence[QuantTensor], epilogue: Epilogue
@@ -216,8 +218,11 @@ class CudaOps:
             if int8 is None:
                 int8, lease = self._quantized(x)
             self._indices.send()
-            form = form_for(parts, n_tokens, self._device.n_multiprocessors)
-            launch_linear(self._device, form, parts, int8, n_tokens, part_outs, epilogue)
+            addresses = [out.pointer for out in part_outs]
+            launch_of = partial(
+                linear_launch, matrices=parts, x=int8, n_tokens=n_tokens, outs=addresses, epilogue=epilogue
+            )
+            self._device.launch(*launch_of(self._forms.form(parts, n_tokens, launch_of)))
         del lease
         return outs
 

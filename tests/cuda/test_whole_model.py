@@ -81,6 +81,19 @@ def test_prefill_and_ragged_decodes_give_the_cpu_s_logits(tiny: Path, cpu_ops: O
         np.testing.assert_array_equal(on_gpu, on_cpu)
 
 
+@pytest.mark.skipif(ON_CARD, reason="a card has its own clock")
+def test_whatever_forms_a_card_finds_fastest_the_logits_are_the_cpu_s(tiny: Path, cpu_ops: Ops) -> None:
+    """Also where they are found while steps are recorded."""
+    fastest = Machine(
+        kernel_seconds={"kt_dmmv_1": 2.0, "kt_dmmv_1_narrow": 2.0, "kt_dmmv_8": 2.0, "linear_plain": 1.0}
+    )
+    with cuda_device(fastest):
+        on_gpu = passes_of(tiny, load_backend("cuda"))
+    for cpu, gpu in zip(passes_of(tiny, cpu_ops), on_gpu, strict=True):
+        np.testing.assert_array_equal(gpu, cpu)
+    assert "kt_dmmv_dp4a" in fastest.launched
+
+
 @pytest.mark.skipif(ON_CARD, reason="the emulated device counts allocations")
 def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machine: Machine) -> None:
     sequences = Sequences(load_model(tiny, cuda_ops))

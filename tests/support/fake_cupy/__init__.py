@@ -81,7 +81,7 @@ def _cupy(machine: Machine) -> types.ModuleType:
     arrays = Arrays(timeline)
     return _module(
         "cupy",
-        is_emulated=True,
+        is_emulated=not machine.kernel_seconds,
         ndarray=array_types.ndarray,
         empty=arrays.empty,
         zeros=arrays.zeros,
@@ -161,7 +161,7 @@ def _runtime(machine: Machine, timeline: Timeline, arrays: Arrays) -> types.Modu
             "multiProcessorCount": machine.multiprocessors,
             "totalGlobalMem": machine.total_memory,
             "sharedMemPerBlockOptin": MAX_DYNAMIC_SHARED[machine.capability],
-            "l2CacheSize": 50 << 20,
+            "l2CacheSize": machine.l2_bytes,
         }
 
     def set_device(device: int) -> None:

@@ -3,6 +3,7 @@
 Everything a test may set is a field of `Machine`; nothing here is global.
 """
 
+import time
 import weakref
 from dataclasses import dataclass, field
 
@@ -55,8 +56,12 @@ class Machine:
     runtime_version: int = 13000
     total_memory: int = 1 << 30
     multiprocessors: int = 4
+    l2_bytes: int = 1 << 20
     #: Run what is enqueued at once. Otherwise as late as possible: when somebody waits for it.
     eager: bool = False
+    #: Seconds that a kernel takes by the machine's own clock, by name; others take none. Empty: there is no such
+    #: clock, and CuPy says that it is emulated.
+    kernel_seconds: dict[str, float] = field(default_factory=dict)
 
     allocated: int = field(default=0, init=False)  # bytes, rounded as the pool does
     peak: int = field(default=0, init=False)
@@ -64,11 +69,16 @@ class Machine:
     capturing: bool = field(default=False, init=False)
     failure: CUDARuntimeError | None = field(default=None, init=False)
     launched: list[str] = field(default_factory=list, init=False)  # kernels, in the order they ran
+    clock: float = field(default=0.0, init=False)  # seconds that kernels have taken
     _n_pending: int = field(default=0, init=False)
     _freed: list[GuardedBuffer] = field(default_factory=list, init=False)
     _buffers: "weakref.WeakValueDictionary[int, Allocation]" = field(
         default_factory=weakref.WeakValueDictionary, init=False
     )
+
+    def now(self) -> float:
+        """Seconds, for events."""
+        return self.clock if self.kernel_seconds else time.perf_counter()
 
     def lose_device(self) -> None:
         """From now on every call fails, as after an error that a device does not recover from."""

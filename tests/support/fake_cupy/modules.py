@@ -90,6 +90,7 @@ class Function:
 
         def run() -> None:
             self._timeline.machine.launched.append(self.name)
+            self._timeline.machine.clock += self._timeline.machine.kernel_seconds.get(self.name, 0.0)
             self._module.launch(self.name, grid, block, values, shared_mem)
 
         (stream or self._timeline.current).enqueue(Operation(run, tuple(args)))

@@ -4,7 +4,6 @@ Running late shows a host that reads too early or overwrites what a copy has yet
 host that reads a buffer which a later step has overwritten. Tests run both ways.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -119,12 +118,13 @@ class Stream:
 class Marker:
     """One recording of an event: a point in a stream's queue."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, now: Callable[[], float]) -> None:
         self.stream = stream
+        self._now = now
         self.reached_at: float | None = None
 
     def reach(self) -> None:
-        self.reached_at = time.perf_counter()
+        self.reached_at = self._now()
 
     def finish(self) -> None:
         self.stream.run_until(lambda: self.reached_at is not None)
@@ -140,7 +140,7 @@ class Event:
     def record(self, stream: Stream | None = None) -> None:
         stream = stream or self._timeline.current
         stream.check_not_recording("recording an event")
-        self.marker = Marker(stream)
+        self.marker = Marker(stream, self._timeline.machine.now)
         stream.enqueue(Operation(self.marker.reach))
 
     def synchronize(self) -> None:
