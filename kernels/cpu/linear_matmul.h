@@ -20,6 +20,11 @@ struct Panel {
     static constexpr int kBytes = kMin + (E::kMin ? 64 * E::kHalves : 0);
 };
 
+// Whether a block's s times a column's dx is looked up among sixteen products by the codes of the rows, rather than
+// multiplied: AVX512 permutes floats on a pipe that the dot products leave free.
+template <class E>
+constexpr bool kProductLookup = ESPALIER_TIER_ID == ESPALIER_AVX512_TIER && E::kScaleTable;
+
 template <class E>
 static inline void store_block(const DecodedBlock& w, uint8_t* panel) {
     using P = Panel<E>;
@@ -30,7 +35,8 @@ static inline void store_block(const DecodedBlock& w, uint8_t* panel) {
     }
     if constexpr (E::kIntScale) store_bytes(panel + P::kScale, w.scale[0]);
     if constexpr (E::kHalves == 2) store_bytes(panel + P::kScale + 64, w.scale[1]);
-    store(reinterpret_cast<float*>(panel + P::kS), w.s);
+    if constexpr (kProductLookup<E>) store_bytes(panel + P::kS, w.scale_code);
+    else store(reinterpret_cast<float*>(panel + P::kS), w.s);
     if constexpr (E::kMin) {
         store(reinterpret_cast<float*>(panel + P::kMinusDmin), w.minus_dmin);
         store(reinterpret_cast<float*>(panel + P::kMin), to_float(w.min[0]));
@@ -90,7 +96,7 @@ static inline I32 start_of(const int32_t* dwords, int a, int c) {
     return a == 0 ? splat_at(dwords + 9 * W + c) : splat(0);
 }
 
-// The integers of one tile and column, scaled and added to their chain.
+// The integers of one tile and column, scaled and added to their chain. dx: kProductLookup, times the table's scales.
 template <class E, int W>
 static inline void add_block(const uint8_t* panel, const int32_t* dwords, int c, const I32* dot, F32 s, F32 dx, F32& acc) {
     using P = Panel<E>;
@@ -98,7 +104,7 @@ static inline void add_block(const uint8_t* panel, const int32_t* dwords, int c,
     if constexpr (E::kPlanes == 2) d = add(shift_left<8>(d), dot[1]);
     if constexpr (E::kIntScale) d = mul(d, load_bytes(panel + P::kScale));
     if constexpr (E::kHalves == 2) d = add(d, mul(dot[1], load_bytes(panel + P::kScale + 64)));
-    acc = fma(to_float(d), mul(s, dx), acc);
+    acc = fma(to_float(d), kProductLookup<E> ? lookup(dx, float_bits(s)) : mul(s, dx), acc);
     if constexpr (E::kMin) {
         acc = fma(min_times_sum<E, W>(panel, dwords, c), mul(load_float_lanes(panel + P::kMinusDmin), dx), acc);
     }
@@ -153,7 +159,8 @@ static void chain_columns(PanelTiles panels, const int32_t* dwords, int64_t n, C
         for (int t = 0; t < kTiles; ++t) s[t] = load_float_lanes(panel[t] + Panel<E>::kS);
 #pragma GCC unroll 16
         for (int c = 0; c < N; ++c) {
-            const F32 x = bits_to_float(splat_at(dx + c));
+            F32 x = bits_to_float(splat_at(dx + c));
+            if constexpr (kProductLookup<E>) x = mul(x, load(E::table()));
 #pragma GCC unroll 2
             for (int t = 0; t < kTiles; ++t) add_block<E, W>(panel[t], dwords, C0 + c, dot[t][c], s[t], x, acc[t][c]);
         }

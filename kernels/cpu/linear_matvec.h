@@ -45,14 +45,14 @@ static inline BlockDot block_dot(IQ1_KT, TileView t, int64_t u, int i, const Vec
     const uint8_t* unit = t.body + u * Tile<IQ1_KT>::kUnitBytes;
     I32 states[4];
     load_states_iq1(unit, i, states);
-    return {trellis_dot<4, 8>(states, x.replicated + 32 * b, sum_of(x, b)), iq1_scale(unit, i)};
+    return {trellis_dot<4, 8>(states, x.replicated + 32 * b, sum_of(x, b)), nonlinear_scale(iq1_scale_code(unit, i))};
 }
 static inline BlockDot block_dot(IQ2_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ2KT::kUnitBytes;
     I32 states[4];
     load_states<4>(unit + TileIQ2KT::kIndex + 128 * i, states);
     return {trellis_dot<4, 8>(states, x.replicated + 32 * b, sum_of(x, b)),
-            signed_scale(unit + TileIQ2KT::kScale, i)};
+            nonlinear_scale(scale_code(unit + TileIQ2KT::kScale, i))};
 }
 static inline BlockDot block_dot(IQ4_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ4KT::kUnitBytes;
@@ -73,7 +73,7 @@ static inline BlockDot block_dot(IQ3_KT, TileView t, int64_t u, int i, const Vec
         const I32 magnitude = abs_bytes(sub_bytes(byte_sums<4 * (V % 2)>(states[V / 2]), centre));
         acc[V % 2] = dot4(acc[V % 2], magnitude, negate_bytes_where<V>(splat(q[V]), signs));
     });
-    return {add(acc[0], acc[1]), signed_scale(unit + TileIQ3KT::kScale, i)};
+    return {add(acc[0], acc[1]), to_float(scale_code(unit + TileIQ3KT::kScale, i))};
 }
 
 // Dot product of panel vectors [kFirst, kFirst + kCount).

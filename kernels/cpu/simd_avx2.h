@@ -209,6 +209,12 @@ static inline Table16 load_table(const uint8_t* p) { return {_mm256_broadcastsi1
 static inline I32 lookup(Table16 table, I32 index) {
     return {_mm256_shuffle_epi8(table.v, index.lo), _mm256_shuffle_epi8(table.v, index.hi)};
 }
+static inline __m256 lookup_half(F32 table, __m256i index) {
+    const __m256 low = _mm256_permutevar8x32_ps(table.lo, index), high = _mm256_permutevar8x32_ps(table.hi, index);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+// table[index] for each lane, of sixteen floats; index 0..15.
+static inline F32 lookup(F32 table, I32 index) { return {lookup_half(table, index.lo), lookup_half(table, index.hi)}; }
 // table[index] for each lane.
 static inline I32 gather(const uint32_t* table, I32 index) {
     const int* t = reinterpret_cast<const int*>(table);

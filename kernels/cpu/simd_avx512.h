@@ -136,6 +136,8 @@ static inline Table16 load_table(const uint8_t* p) {
 }
 // table[index & 15] for each byte; index 0..127.
 static inline I32 lookup(Table16 table, I32 index) { return {_mm512_shuffle_epi8(table.v, index.v)}; }
+// table[index] for each lane, of sixteen floats; index 0..15.
+static inline F32 lookup(F32 table, I32 index) { return {_mm512_permutexvar_ps(index.v, table.v)}; }
 // table[index] for each lane.
 static inline I32 gather(const uint32_t* table, I32 index) {
     return {_mm512_i32gather_epi32(index.v, table, 4)};

@@ -287,6 +287,10 @@ static inline I32 lookup(Table16 table, I32 index) {
     for (int i = 0; i < 64; i++) x.v[i] = table.v[x.v[i] & 15];
     return reread<I32>(x);
 }
+// table[index] for each lane, of sixteen floats; index 0..15.
+static inline F32 lookup(F32 table, I32 index) {
+    return each_f([&](int i) { return table.v[index.v[i]]; });
+}
 // table[index] for each lane.
 static inline I32 gather(const uint32_t* table, I32 index) {
     return each_i([&](int i) { return s32(table[index.v[i]]); });

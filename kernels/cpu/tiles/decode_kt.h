@@ -59,11 +59,11 @@ static inline void load_states_iq1(const uint8_t* unit, int i, I32* x) {
     const I32 last = bit_or(shift_right<26>(low), shift_left<6>(shift_right<13>(mid)));
     x[3] = add_offset(bit_or(last, shift_left<9>(shift_right<4>(top))));
 }
-static inline F32 iq1_scale(const uint8_t* unit, int i) {
-    const I32 code = bit_and(widen_u8(unit + Tile<IQ1_KT>::kTop + 16 * i), splat(15));
-    const Table16 table = load_table(reinterpret_cast<const uint8_t*>(kTable4));
-    return to_float(shift_right_signed<24>(shift_left<24>(lookup(table, code))));
+static inline I32 iq1_scale_code(const uint8_t* unit, int i) {
+    return bit_and(widen_u8(unit + Tile<IQ1_KT>::kTop + 16 * i), splat(15));
 }
+static inline I32 scale_code(const uint8_t* codes, int i) { return widen_u8(codes + 16 * i); }
+static inline F32 nonlinear_scale(I32 code) { return lookup(load(kNonlinearScales.v), code); }
 static inline F32 signed_scale(const uint8_t* scales, int i) { return to_float(widen_s8(scales + 16 * i)); }
 
 // 128 + sign * |v| from the byte sum v + 126.
@@ -86,14 +86,16 @@ static inline void decode(IQ1_KT, TileView t, int64_t u, int i, DecodedBlock& ou
     I32 x[4];
     load_states_iq1(unit, i, x);
     decode_groups_of_8(x, out);
-    out.s = iq1_scale(unit, i);
+    out.scale_code = iq1_scale_code(unit, i);
+    out.s = nonlinear_scale(out.scale_code);
 }
 static inline void decode(IQ2_KT, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ2KT::kUnitBytes;
     I32 x[4];
     load_states<4>(unit + TileIQ2KT::kIndex + 128 * i, x);
     decode_groups_of_8(x, out);
-    out.s = signed_scale(unit + TileIQ2KT::kScale, i);
+    out.scale_code = scale_code(unit + TileIQ2KT::kScale, i);
+    out.s = nonlinear_scale(out.scale_code);
 }
 static inline void decode(IQ3_KT, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ3KT::kUnitBytes;
@@ -104,7 +106,8 @@ static inline void decode(IQ3_KT, TileView t, int64_t u, int i, DecodedBlock& ou
         constexpr int V = decltype(v)::value;
         out.w[V] = signed_magnitude<V>(byte_sums<4 * (V % 2)>(x[V / 2]), signs);
     });
-    out.s = signed_scale(unit + TileIQ3KT::kScale, i);
+    out.scale_code = scale_code(unit + TileIQ3KT::kScale, i);
+    out.s = to_float(out.scale_code);
 }
 static inline void decode(IQ4_KT, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ4KT::kUnitBytes;
@@ -157,7 +160,8 @@ static inline void decode(IQ2_KT_V1, TileView t, int64_t u, int i, DecodedBlock&
         put_values<0>(x[g], out, 2 * g);
         put_values<4>(x[g], out, 2 * g + 1);
     }
-    out.s = signed_scale(unit + TileIQ2KT::kScale, i);
+    out.scale_code = scale_code(unit + TileIQ2KT::kScale, i);
+    out.s = nonlinear_scale(out.scale_code);
 }
 static inline void decode(IQ3_KT_V1, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ3KT::kUnitBytes;
@@ -171,7 +175,8 @@ static inline void decode(IQ3_KT_V1, TileView t, int64_t u, int i, DecodedBlock&
         put_value<2>(signed_value<V, 2>(three_inst_value<K0 + 3>(x[V / 2]), signs), out, V);
         put_value<3>(signed_value<V, 3>(three_inst_value<K0 + 4>(x[V / 2]), signs), out, V);
     });
-    out.s = signed_scale(unit + TileIQ3KT::kScale, i);
+    out.scale_code = scale_code(unit + TileIQ3KT::kScale, i);
+    out.s = to_float(out.scale_code);
 }
 static inline void decode(IQ4_KT_V1, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ4KT::kUnitBytes;

@@ -28,6 +28,7 @@ struct PlainEntry {
     static constexpr bool kIntScale = false;  // an integer scale times the dot, under the block's d
     static constexpr bool kMin = false;
     static constexpr bool kCentred = true;    // zero point 128; else 0
+    static constexpr bool kScaleTable = false;  // s is one of sixteen numbers: table()[scale_code]
 };
 struct SixteenBitEntry : PlainEntry {
     static constexpr int kPlanes = 2;
@@ -48,6 +49,31 @@ struct PlainMinEntry : PlainEntry {
     static constexpr bool kMin = true, kCentred = false;
 };
 
+// The scales of sixteen codes, as floats.
+struct ScaleTable {
+    float v[16];
+};
+constexpr ScaleTable nonlinear_scales() {
+    ScaleTable t{};
+    for (int i = 0; i < 16; ++i) t.v[i] = kTable4[i];
+    return t;
+}
+constexpr ScaleTable linear_scales() {
+    ScaleTable t{};
+    for (int i = 0; i < 16; ++i) t.v[i] = static_cast<float>(i);
+    return t;
+}
+static constexpr ScaleTable kNonlinearScales = nonlinear_scales(), kLinearScales = linear_scales();
+
+struct NonlinearScaleEntry : PlainEntry {
+    static constexpr bool kScaleTable = true;
+    static const float* table() { return kNonlinearScales.v; }
+};
+struct LinearScaleEntry : PlainEntry {
+    static constexpr bool kScaleTable = true;
+    static const float* table() { return kLinearScales.v; }
+};
+
 template <class T>
 struct EntryOf {
     using Entry = PlainEntry;
@@ -57,6 +83,9 @@ struct EntryOf {
     struct EntryOf<name> {     \
         using Entry = entry;   \
     };
+ESP_ENTRY(IQ1_KT, NonlinearScaleEntry)
+ESP_ENTRY(IQ2_KT, NonlinearScaleEntry)
+ESP_ENTRY(IQ3_KT, LinearScaleEntry)
 ESP_ENTRY(IQ2_KT_V1, SixteenBitEntry)
 ESP_ENTRY(IQ3_KT_V1, SixteenBitEntry)
 ESP_ENTRY(IQ4_KT_V1, SixteenBitEntry)
@@ -89,6 +118,7 @@ struct DecodedBlock {
     I32 w[8];       // u8 panel vectors; 3INST: the high bytes of value + 32768
     I32 w_low[8];   // 3INST: the low bytes (zero point 0)
     F32 s;          // integer scale as float (row-scaled types), else the block's d
+    I32 scale_code; // kScaleTable: 0..15
     I32 scale[2];   // kIntScale: of columns 0..15 and 16..31
     I32 min[2];     // kMin, likewise
     F32 minus_dmin;

@@ -16,13 +16,13 @@ struct Tile<IQ1_KT> : SuperBlockTile {
 };
 struct TileIQ2KT : SuperBlockTile {
     static constexpr int kIndex = 0;      // [b] 128: 4 groups
-    static constexpr int kScale = 1024;   // [b] 16
+    static constexpr int kScale = 1024;   // [b] 16: codes
     static constexpr int kUnitBytes = 1152;
 };
 struct TileIQ3KT : SuperBlockTile {
     static constexpr int kIndex = 0;      // [b] 128: 4 groups
     static constexpr int kSign = 1024;    // [b] 64: 1-bit plane
-    static constexpr int kScale = 1536;   // [b] 16
+    static constexpr int kScale = 1536;   // [b] 16: codes, which are the scales
     static constexpr int kUnitBytes = 1664;
 };
 struct TileIQ4KT : SuperBlockTile {

@@ -19,7 +19,7 @@ inline void pack_unit(IQ1_KT, const uint8_t* block, int row, uint8_t* unit) {
 template <class T>
 inline void pack_groups_of_8(const uint8_t* block, int row, uint8_t* unit) {
     for (int g = 0; g < 32; ++g) put_u16(unit + Tile<T>::kIndex + 32 * g + 2 * row, T::index(block, g));
-    for (int b = 0; b < 8; ++b) unit[Tile<T>::kScale + 16 * b + row] = uint8_t(T::scale(block, b));
+    for (int b = 0; b < 8; ++b) unit[Tile<T>::kScale + 16 * b + row] = uint8_t(kt_scale_code(block, b));
 }
 
 template <class Trellis>
