@@ -65,7 +65,16 @@ class InProcess:
 
 
 def new_engine(model: Path, **config: Any) -> Engine:
-    return Engine(load_model(model, load_backend("cpu", threads=2)), EngineConfig(**config))
+    """A step takes at least 2 ms, LONG nearly a second: the tests leave and look on before it is over."""
+    engine = Engine(load_model(model, load_backend("cpu", threads=2)), EngineConfig(**config))
+    step = engine.step
+
+    def slow_step() -> Any:
+        time.sleep(0.002)
+        return step()
+
+    engine.step = slow_step  # type: ignore[method-assign]
+    return engine
 
 
 @pytest.fixture(scope="module")
