@@ -1,12 +1,20 @@
 """Chunks through a model to logits: the one place that knows a decode pass may be padded and replayed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from engine.batch import PADDING, Batch, Chunk, build_batch
 from kernels.ops import Array, LayerCache, Ops
+
+
+class Output(NamedTuple):
+    """What a pass leaves on the backend, valid until the next one; a padded pass has rows beyond n_rows."""
+
+    logits: Array  # [>= n_rows, n_vocab]
+    peaks: Array | None  # [>= n_rows, 2], `Ops.peaks` of them
+    n_rows: int  # those the chunks want
 
 
 class ForwardPass:
@@ -21,21 +29,30 @@ class ForwardPass:
 
     def run(self, chunks: Sequence[Chunk]) -> np.ndarray | None:
         """Logits of the rows the chunks want, [n_rows, n_vocab], valid until the next run; None for no rows."""
+        output = self.compute(chunks)
+        return None if output is None else self._ops.to_host(output.logits)[: output.n_rows]
+
+    def compute(self, chunks: Sequence[Chunk]) -> Output | None:
+        """The same, left where it was computed."""
         self._ops.begin_step()
         if all(len(chunk.token_ids) == 1 and chunk.want_rows == 1 for chunk in chunks):
-            return self._ops.to_host(self._decode(chunks))[: len(chunks)]
+            return Output(*self._decode(chunks), len(chunks))
         batch = build_batch(chunks, self._block_size, self._ops)
-        hidden = self._model.forward(self._ops, batch, self._layers)  # [n_rows, n_embd]
-        return self._ops.to_host(self._model.logits(self._ops, hidden)) if batch.n_rows else None
+        if batch.n_rows == 0:
+            self._model.forward(self._ops, batch, self._layers)
+            return None
+        return Output(*self._logits(batch), batch.n_rows)
 
-    def _decode(self, chunks: Sequence[Chunk]) -> Array:
-        """Logits [n_seqs, n_vocab]; a padded pass has rows beyond the chunks'."""
+    def _decode(self, chunks: Sequence[Chunk]) -> tuple[Array, Array | None]:
+        """Of n_seqs rows; a padded pass has rows beyond the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
         padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
         batch = build_batch(padded, self._block_size, self._ops, n_columns)
         return self._ops.recorded((self._identity, n_seqs, n_columns), lambda: self._logits(batch))
 
-    def _logits(self, batch: Batch) -> Array:
-        hidden = self._model.forward(self._ops, batch, self._layers)
-        return self._model.logits(self._ops, hidden)
+    def _logits(self, batch: Batch) -> tuple[Array, Array | None]:
+        """And their peaks: chosen from in the same recording."""
+        hidden = self._model.forward(self._ops, batch, self._layers)  # [n_rows, n_embd]
+        logits = self._model.logits(self._ops, hidden)
+        return logits, self._ops.peaks(logits)

@@ -1,4 +1,4 @@
-"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids.
+"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids (choosing.py).
 
 Prefill and decode take the same path; only chunks that end at a sequence's newest token have a row to sample.
 """
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.batch import Chunk
+from engine.choosing import choose
 from engine.forward import ForwardPass
 from engine.kv_cache import KVCache
-from engine.sampling import Sampled, sample
+from engine.sampling import Sampled
 from engine.scheduler import ScheduledChunk
 from kernels.ops import Ops
 
@@ -18,14 +19,15 @@ class Runner:
     """Runs scheduled chunks through one model. Keeps nothing from step to step but the KV cache."""
 
     def __init__(self, model: Any, ops: Ops, kv: KVCache) -> None:
+        self._ops = ops
         self._forward = ForwardPass(model, ops, kv.layers, kv.block_size)
 
     def run(self, scheduled: Sequence[ScheduledChunk]) -> list[Sampled | None]:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
-        logits = self._forward.run([_chunk(s) for s in scheduled])  # [n_rows, n_vocab]
-        if logits is None:
+        output = self._forward.compute([_chunk(s) for s in scheduled])
+        if output is None:
             return [None] * len(scheduled)
-        chosen = iter(sample(logits, [s.request for s in scheduled if s.is_last]))
+        chosen = iter(choose(self._ops, output, [s.request for s in scheduled if s.is_last]))
         return [next(chosen) if s.is_last else None for s in scheduled]
 
 

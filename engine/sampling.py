@@ -85,11 +85,23 @@ def sample(logits: np.ndarray, requests: Sequence[Request]) -> list[Sampled]:
     ]
 
 
+def needs_only_the_peak(params: SamplingParams) -> bool:
+    """The highest logit and its id, the lowest of equals, decide: `of_peak` is what `sample` gives."""
+    return params.temperature == 0 and not _changes_logits(params)
+
+
+def of_peak(best: int, peak: float) -> Sampled:
+    """The choice where `needs_only_the_peak`: best is the row's argmax, peak its logit or the row's first NaN."""
+    if math.isfinite(peak):
+        return Sampled(best)
+    return ALL_MASKED if peak == -math.inf else NOT_FINITE
+
+
 def _sample_row(row: np.ndarray, request: Request, best: int, peak: float) -> Sampled:
     """row [n_vocab]; best is its argmax and peak the logit there."""
-    params = request.params
-    if not math.isfinite(peak):
-        return ALL_MASKED if peak == -math.inf else NOT_FINITE
+    params, highest = request.params, of_peak(best, peak)
+    if highest.error or needs_only_the_peak(params):
+        return highest
     if _changes_logits(params):
         row = _penalized(row, request)
         best = int(row.argmax())

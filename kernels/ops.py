@@ -9,7 +9,7 @@ which other rows share the batch. That is what makes a request's tokens the same
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from kernels.quant_tensor import QuantTensor
 
 Array = Any  # numpy.ndarray on the CPU and the reference backend
 LayerCache = Any  # one layer's keys and values, in the backend's own layout
+Result = TypeVar("Result")  # of a recorded pass: arrays, in whatever they come
 
 #: Attention sums keys in splits of this many positions, merged in order, on every backend.
 KV_SPLIT = 256
@@ -88,7 +89,7 @@ class Ops(Protocol):
         stored, and context length 0; its outputs are finite and mean nothing.
         """
 
-    def recorded(self, key: Hashable, compute: Callable[[], Array]) -> Array:
+    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """compute(), or a replay of what it did at an earlier call with this key.
 
         The key determines everything but the contents of the step's index arrays, which are made before the call and
@@ -96,7 +97,14 @@ class Ops(Protocol):
         """
 
     def to_host(self, x: Array) -> np.ndarray:
-        """A numpy float32 array; on a host backend possibly x itself, valid until `begin_step`."""
+        """A numpy float32 array; on a host backend possibly x itself, valid until the next call or `begin_step`."""
+
+    def peaks(self, logits: Array) -> Array | None:
+        """[n_rows, n_vocab] -> [n_rows, 2]: each row's highest logit, and its id as int32 bits in a float's place.
+
+        The id is numpy.argmax's: the lower one of equals, the first NaN where there is one. None from a backend
+        whose memory is the host's: nothing is saved by looking at rows before the sampler does.
+        """
 
     def embed(self, table: QuantTensor, token_ids: Array) -> Array:
         """[n_tokens] -> [n_tokens, n_embd]"""

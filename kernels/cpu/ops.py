@@ -15,7 +15,7 @@ import numpy as np
 from kernels.cpu import _native
 from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
-from kernels.ops import AttentionBatch
+from kernels.ops import AttentionBatch, Result
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
@@ -97,9 +97,9 @@ class Recording(NamedTuple):
     """A pass that can be run again."""
 
     addresses: list[int]  # of the step's index arrays
-    compute: Callable[[], np.ndarray]  # holds what the program reads and nobody else may hold
+    compute: Callable[[], Any]  # holds what the program reads and nobody else may hold
     program: Any
-    result: np.ndarray
+    result: Any
 
 
 class CpuOps:
@@ -182,7 +182,7 @@ class CpuOps:
         """Few widths of the block table, as few recordings: an unused column costs nothing."""
         return n_seqs, max(_LEAST_TABLE_COLUMNS, 1 << (n_columns - 1).bit_length())
 
-    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         recording = self._recordings.get(key)
         if recording is None or recording.addresses != self._indices.addresses:
             recording = self._recordings[key] = self._record(compute)
@@ -190,7 +190,7 @@ class CpuOps:
             self._native.run_program(recording.program)
         return recording.result
 
-    def _record(self, compute: Callable[[], np.ndarray]) -> Recording:
+    def _record(self, compute: Callable[[], Any]) -> Recording:
         arena, self._arena = self._arena, self._recording_arena
         self._native.begin_program()
         try:
@@ -202,6 +202,9 @@ class CpuOps:
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
+
+    def peaks(self, logits: np.ndarray) -> None:
+        """The logits are in the host's memory."""
 
     def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
         out = self._arena.take(len(token_ids), table.shape[1])

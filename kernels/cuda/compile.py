@@ -92,6 +92,10 @@ _ATTENTION = KernelModule(
     hot=frozenset({"attention", "attention_split"}),
 )
 
+_SAMPLING = KernelModule(
+    "sampling", "sampling.cu", ("part_peaks", "peaks"), hot=frozenset({"part_peaks", "peaks"})
+)
+
 _BANDWIDTH = KernelModule("bandwidth", "bandwidth.cu", ("read_stream",))
 
 #: Every module by name. What a device runs, what is compiled in tests and what the emulation builds is this table.
@@ -100,6 +104,7 @@ MODULES: dict[str, KernelModule] = {
     for module in (
         _ACTIVATIONS,
         _ATTENTION,
+        _SAMPLING,
         _BANDWIDTH,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),
         *(_rows_module(name) for name in TYPES if name not in DENSE_TYPES and name not in TILED_TYPES),

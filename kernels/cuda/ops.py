@@ -24,11 +24,12 @@ from kernels.cuda.linear_forms import (
 )
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
-from kernels.ops import KV_SPLIT, AttentionBatch
+from kernels.ops import KV_SPLIT, AttentionBatch, Result
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
+PEAK_PART = 4096  # sampling.cu, kPart
 QUERY_ROWS = 8  # attention.cu, kRows
 MAX_HEAD_DIM = 256
 #: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
@@ -143,7 +144,7 @@ class CudaOps:
             columns *= 2
         return 1 << (n_seqs - 1).bit_length(), columns
 
-    def recorded(self, key: Hashable, compute: Callable[[], DeviceArray]) -> DeviceArray:
+    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         self._indices.send()
         return self._recorder.run(key, compute)
 
@@ -154,6 +155,15 @@ class CudaOps:
         self._device.download(self._host[:n_bytes], x.pointer)
         self._device.synchronize()
         return self._host[:n_bytes].view(np.float32).reshape(x.shape)
+
+    def peaks(self, logits: DeviceArray) -> DeviceArray:
+        n_rows, n_vocab = logits.shape
+        n_parts = -(-n_vocab // PEAK_PART)
+        keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
+        out = self._arena.take(n_rows, 2)
+        self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
+        self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
+        return out
 
     def embed(self, table: QuantTensor, token_ids: DeviceArray) -> DeviceArray:
         matrix: DeviceMatrix = table.data
@@ -316,6 +326,8 @@ class CudaOps:
         self._run(matrix.module, "dense_linear", grid, 128, weights, x, *shape, out, np.uint64(residual))
 
     def _run(self, module: str, kernel: str, grid: tuple[int, ...], threads: int, *arguments: Any) -> None:
+        if 0 in grid:
+            return  # nobody reads a row of this pass; a device refuses to launch nothing
         self._indices.send()
         self._device.launch(module, kernel, grid, threads, [_scalar(a) for a in arguments])
 

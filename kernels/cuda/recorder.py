@@ -8,13 +8,14 @@ addresses only: index arrays of the same shapes, made in the same order, lie whe
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
-from kernels.cuda.arena import Arena, DeviceArray
+from kernels.cuda.arena import Arena
 from kernels.cuda.device import Device
+from kernels.ops import Result
 
 
 class _Recording(NamedTuple):
     graph: Any
-    result: DeviceArray  # its memory stays with the recording
+    result: Any  # its memory stays with the recording
 
 
 class Recorder:
@@ -26,7 +27,7 @@ class Recorder:
         self._seen: set[Hashable] = set()
         self._recordings: dict[Hashable, _Recording] = {}
 
-    def run(self, key: Hashable, compute: Callable[[], DeviceArray]) -> DeviceArray:
+    def run(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         """compute(), or the replay of an earlier one: the result is valid until the next run of the key."""
         if key not in self._seen:
             self._seen.add(key)
@@ -37,7 +38,7 @@ class Recorder:
         self._device.replay(recording.graph)
         return recording.result
 
-    def _record(self, compute: Callable[[], DeviceArray]) -> _Recording:
+    def _record(self, compute: Callable[[], Any]) -> _Recording:
         # Run once more, so that all the memory it takes is free when it is taken again; other recordings may have
         # kept some since the first time. A pass that runs twice writes the same keys and values twice.
         compute()

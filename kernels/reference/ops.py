@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, AttentionBatch
+from kernels.ops import KV_SPLIT, AttentionBatch, Result
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
@@ -60,11 +60,14 @@ class ReferenceOps:
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
         return n_seqs, n_columns
 
-    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         return compute()
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
+
+    def peaks(self, logits: np.ndarray) -> None:
+        """The logits are in the host's memory."""
 
     def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
         n_out, n_in = table.shape

@@ -1,6 +1,7 @@
 """A whole model on the emulated GPU: the CPU backend's bits, from prefill to sampled text."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,51 @@ def texts(loaded: LoadedModel) -> dict[str, list[int]]:
 
 def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
     assert texts(load_model(tiny, cuda_ops)) == texts(load_model(tiny, cpu_ops))
+
+
+GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
+
+
+def greedy_texts(loaded: LoadedModel) -> dict[str, list[int]]:
+    """Three greedy requests: the first comes alone with a prompt longer than a step, so that a pass has no row to
+    choose from; the last joins while the others decode.
+    """
+    engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64))
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(3, loaded.config.n_vocab, n).tolist() for n in (5, 19, 30)]
+    got: dict[str, list[int]] = {}
+    for i in range(30):
+        if i in (0, 1, 6):
+            engine.add(str(i), prompts.pop(), GREEDY)
+        for event in engine.step():
+            assert event.finish_reason != "error", event.error
+            got.setdefault(event.request_id, []).extend(event.token_ids)
+    assert not engine.has_work
+    return got
+
+
+def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
+    assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
+
+
+@pytest.mark.skipif(ON_CARD, reason="the emulated device counts what is copied")
+def test_only_rows_that_the_host_draws_from_are_copied_to_it(
+    tiny: Path, cuda_ops: Ops, machine: Machine
+) -> None:
+    loaded = load_model(tiny, cuda_ops)
+    engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64))
+    requests = {"a": GREEDY, "b": GREEDY, "c": replace(GREEDY, temperature=1.0, max_tokens=4)}
+    for name, params in requests.items():
+        engine.add(name, [5, 6, 7], params)
+    logits_bytes = 4 * loaded.config.n_vocab
+    downloads = []
+    while engine.has_work:
+        before = machine.n_bytes_downloaded
+        engine.step()
+        downloads.append(machine.n_bytes_downloaded - before)
+    # Eight bytes a row decide the greedy requests, a padding row's among them; "c" needs its logits while it runs.
+    with_c = [8 * n_rows + logits_bytes for n_rows in (3, 4, 4, 4)]
+    assert downloads == with_c + [8 * 2] * 8
 
 
 @pytest.mark.parametrize("name", ["IQ2_KT", "IQ1_KT-pure", "IQ2_KT-pure", "IQ3_KT-pure", "IQ4_KT-pure"])

@@ -56,6 +56,9 @@ class FakeOps:
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
 
+    def peaks(self, logits: np.ndarray) -> np.ndarray | None:
+        return None
+
     def new_kv_cache(
         self,
         n_layer: int,

@@ -120,6 +120,8 @@ class Arrays:
     def copy(self, to: int, source: int, n_bytes: int, kind: int, stream: Stream | None = None) -> None:
         """cudaMemcpyAsync. Pageable host memory is read at once, and written before the call returns."""
         stream = stream or self.timeline.current
+        if kind == DEVICE_TO_HOST:
+            self.timeline.machine.n_bytes_downloaded += n_bytes
         target = self._side(to, n_bytes, on_device=kind != DEVICE_TO_HOST)
         origin = self._side(source, n_bytes, on_device=kind != HOST_TO_DEVICE)
         pageable = target.pageable or origin.pageable

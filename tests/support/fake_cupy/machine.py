@@ -66,6 +66,7 @@ class Machine:
     allocated: int = field(default=0, init=False)  # bytes, rounded as the pool does
     peak: int = field(default=0, init=False)
     n_allocations: int = field(default=0, init=False)  # since the start
+    n_bytes_downloaded: int = field(default=0, init=False)  # asked for, since the start
     capturing: bool = field(default=False, init=False)
     failure: CUDARuntimeError | None = field(default=None, init=False)
     launched: list[str] = field(default_factory=list, init=False)  # kernels, in the order they ran

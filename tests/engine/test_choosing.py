@@ -1,0 +1,69 @@
+"""What is chosen from peaks and single rows is what the sampler chooses from all logits."""
+
+import numpy as np
+import pytest
+
+from engine.choosing import choose
+from engine.forward import Output
+from engine.request import Request
+from engine.sampling import sample
+from engine.types import SamplingParams
+from support.fake_model import FakeOps
+
+N_VOCAB = 50
+
+GREEDY = SamplingParams(temperature=0)
+PARAMS = {
+    "all greedy": [GREEDY] * 4,
+    "all drawn": [SamplingParams(temperature=0.8)] * 4,
+    "mixed": [
+        GREEDY,
+        SamplingParams(temperature=1.0),
+        SamplingParams(temperature=0, logit_bias={7: 100.0}),
+        SamplingParams(temperature=0, repetition_penalty=5.0),
+        # Nothing of this has a meaning at temperature 0.
+        SamplingParams(temperature=0, top_k=1, top_p=0.1, min_p=0.5),
+    ],
+}
+
+
+class PeakOps(FakeOps):
+    """Keeps the logits to itself; counts the values it hands out."""
+
+    n_values = 0
+
+    def peaks(self, logits: np.ndarray) -> np.ndarray:
+        best = logits.argmax(axis=1).astype(np.int32)
+        return np.stack([logits[np.arange(len(best)), best], best.view(np.float32)], axis=1)
+
+    def take_rows(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return x[rows]
+
+    def to_host(self, x: np.ndarray) -> np.ndarray:
+        self.n_values += x.size
+        return x
+
+
+def cases(name: str) -> tuple[np.ndarray, list[Request]]:
+    rng = np.random.default_rng(len(name))
+    params = PARAMS[name] * 3
+    logits = rng.normal(0, 3, (len(params), N_VOCAB)).round(1).astype(np.float32)
+    logits[0, 9], logits[1, :], logits[4, 3], logits[5, 2:5] = np.nan, -np.inf, np.inf, np.nan
+    return logits, [Request("r", p, i, [1, 2, 3 + i], 1, 9) for i, p in enumerate(params)]
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_a_backend_that_finds_peaks_changes_no_choice(name: str) -> None:
+    logits, requests = cases(name)
+    ops = PeakOps()
+    padded = np.concatenate([logits, np.full((3, N_VOCAB), 99, np.float32)])
+    output = Output(padded, ops.peaks(padded), len(logits))
+    assert choose(ops, output, requests) == sample(logits, requests)
+
+
+def test_a_greedy_row_stays_where_it_is() -> None:
+    logits, requests = cases("mixed")
+    ops = PeakOps()
+    choose(ops, Output(logits, ops.peaks(logits), len(logits)), requests)
+    n_whole_rows = 3 * 3  # all but the two of each five that need nothing but the highest logit
+    assert ops.n_values == 2 * len(logits) + n_whole_rows * N_VOCAB
