@@ -1,12 +1,12 @@
-// Causal attention over the paged f16 cache, and writing to it. Bit for bit the CPU backend's (kernels/cpu/attention.h):
+// Causal attention over the paged cache, and writing to it. Bit for bit the CPU backend's (kernels/cpu/attention.h):
 // scores sum dimensions ascending, outputs sum keys ascending, denominators sum sixteen lanes and halve; splits of 256
 // positions give m = max score, l = sum of exp(score - m), o = sum of exp(score - m) * v and merge in order. Threads own keys
 // while scoring and dimensions while weighing, so nothing else is summed across threads, and a query's bits depend
 // neither on its company nor on how its splits are spread over blocks.
 //
-// One layer's cache: k [n_blocks, n_head_kv, head_dim / 2, block_size, 2] f16   v [n_blocks, n_head_kv, block_size, head_dim] f16
-// (neighbouring threads, neighbouring words in both). head_dim is even and at most 256.
+// One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
 #include "cuda/float_math.cuh"
+#include "cuda/kv_cache.cuh"
 
 namespace espalier {
 
@@ -14,11 +14,6 @@ constexpr int kSplit = 256;      // positions (kernels/ops.py, KV_SPLIT); also t
 constexpr int kRows = 8;         // queries (tokens x heads of one KV head) that share one walk over the keys
 constexpr int kMaxHeadDim = 256;
 constexpr int kSumLanes = 16;
-
-struct Cache {
-    const uint16_t *k, *v;
-    int n_head_kv, head_dim, block_size;
-};
 
 struct Pass {
     const int* query_start;   // [n_seqs + 1]
@@ -87,16 +82,18 @@ ESP_FN void score_key(Shared& s, const Pass& pass, const Cache& cache, const Que
     float acc[kRows] = {};
     if (position < end) {
         const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
-        const uint32_t* keys = reinterpret_cast<const uint32_t*>(cache.k) +
-                               (block * cache.n_head_kv + queries.head_kv) * (cache.head_dim / 2) * cache.block_size +
-                               position % cache.block_size;
-        for (int pair = 0; pair < cache.head_dim / 2; ++pair) {
-            const uint32_t both = keys[int64_t(pair) * cache.block_size];
-            const float low = f16_value(uint16_t(both)), high = f16_value(uint16_t(both >> 16));
+        const KeyReader keys(cache, block, queries.head_kv, position % cache.block_size);
+        constexpr int kGroupPairs = kKvScaleDims / 2;
+        for (int group = 0; group < cache.n_scales(); ++group) {
+            const float scale = keys.scale(group);
+            const int end_pair = min(cache.head_dim / 2, kGroupPairs * (group + 1));
+            for (int pair = kGroupPairs * group; pair < end_pair; ++pair) {
+                const float2 key = keys.pair(pair, scale);
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-                acc[r] = fma_f32(s.q[r][2 * pair], low, acc[r]);
-                acc[r] = fma_f32(s.q[r][2 * pair + 1], high, acc[r]);
+                for (int r = 0; r < kRows; ++r) {
+                    acc[r] = fma_f32(s.q[r][2 * pair], key.x, acc[r]);
+                    acc[r] = fma_f32(s.q[r][2 * pair + 1], key.y, acc[r]);
+                }
             }
         }
     }
@@ -154,21 +151,19 @@ ESP_FN void weigh_values(const Shared& s, const Pass& pass, const Cache& cache, 
         out[i] = make_float2(0.0f, 0.0f);
     }
     if (place.first_row >= place.n_apart) return;
-    const int n_pairs = cache.head_dim / 2;
     for (int position = first; position < end;) {
         const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
         const int offset = position % cache.block_size, run_end = min(end, position - offset + cache.block_size);
-        const uint32_t* values = reinterpret_cast<const uint32_t*>(cache.v) + place.pair +
-                                 ((block * cache.n_head_kv + queries.head_kv) * cache.block_size + offset) * n_pairs;
+        ValueReader values(cache, block, queries.head_kv, offset, place.pair);
 #pragma unroll 4
-        for (; position < run_end; ++position, values += n_pairs) {
-            const float low = f16_value(uint16_t(*values)), high = f16_value(uint16_t(*values >> 16));
+        for (; position < run_end; ++position) {
+            const float2 value = values.next();
 #pragma unroll
             for (int i = 0; i < kRows; ++i) {
                 if (position >= visible[i]) continue;
                 const float weight = s.weights[place.first_row + place.n_apart * i][position - first];
-                out[i].x = fma_f32(weight, low, out[i].x);
-                out[i].y = fma_f32(weight, high, out[i].y);
+                out[i].x = fma_f32(weight, value.x, out[i].x);
+                out[i].y = fma_f32(weight, value.y, out[i].y);
             }
         }
     }
@@ -235,7 +230,7 @@ ESP_FN void write_outputs(const Shared& s, const Pass& pass, const Cache& cache,
 }
 
 #define ESP_ATTENTION_PARAMETERS                                                                                       \
-    const float *q, const uint16_t *k, const uint16_t *v, const int *query_start, const int *context_lens,             \
+    const float *q, uint8_t *k, uint8_t *v, const int *query_start, const int *context_lens,                           \
         const int *block_table, int n_seqs, int max_blocks, int n_tokens, int n_head, int n_head_kv, int head_dim,     \
         int block_size, float scale
 #define ESP_ATTENTION_CACHE \
@@ -326,18 +321,15 @@ extern "C" __global__ void __launch_bounds__(kMaxHeadDim) attention_merge(const 
     y[query * head_dim + d] = merged / merged_l;
 }
 
-// ---- k, v float32 [n_tokens, n_head_kv, head_dim] into the cache, rounded to f16.  slots int32 [n_tokens]: block * block_size +
+// ---- k, v float32 [n_tokens, n_head_kv, head_dim] into the cache, rounded to its type.  slots int32 [n_tokens]: block * block_size +
 // offset, or -1 for a padding sequence, which is not stored.   grid (n_head_kv, n_tokens)   block 128
 extern "C" __global__ void __launch_bounds__(128) store_kv(const float* k, const float* v, const int* slots, int n_head_kv,
-                                                          int head_dim, int block_size, uint16_t* k_cache, uint16_t* v_cache) {
+                                                          int head_dim, int block_size, uint8_t* k_cache, uint8_t* v_cache) {
     const int slot = slots[blockIdx.y];
     if (slot < 0) return;
-    const int64_t head = int64_t(slot / block_size) * n_head_kv + blockIdx.x, from = (int64_t(blockIdx.y) * n_head_kv + blockIdx.x) * head_dim;
-    const int offset = slot % block_size;
-    for (int d = threadIdx.x; d < head_dim; d += 128) {
-        k_cache[(head * (head_dim / 2) + d / 2) * (2 * block_size) + 2 * offset + d % 2] = f16_bits(k[from + d]);
-        v_cache[(head * block_size + offset) * head_dim + d] = f16_bits(v[from + d]);
-    }
+    const Cache cache{k_cache, v_cache, n_head_kv, head_dim, block_size};
+    const int64_t from = (int64_t(blockIdx.y) * n_head_kv + blockIdx.x) * head_dim;
+    store_head(cache, slot / block_size, int(blockIdx.x), slot % block_size, k + from, v + from);
 }
 
 }  // namespace espalier

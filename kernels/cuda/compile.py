@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kernels.cuda import nvrtc, sources
 from kernels.cuda.errors import CudaError
+from kernels.kv_type import KV_TYPES
 from kernels.quant_tensor import TYPES
 
 SOURCE_FOLDER = Path(__file__).parent
@@ -85,12 +86,17 @@ _ACTIVATIONS = KernelModule(
     ),
     hot=frozenset({"quantize_activations", "rms_norm", "silu_mul"}),
 )
-_ATTENTION = KernelModule(
-    "attention",
-    "attention.cu",
-    ("attention", "attention_split", "attention_merge", "store_kv"),
-    hot=frozenset({"attention", "attention_split"}),
-)
+
+
+def _attention_module(kv_type: str) -> KernelModule:
+    return KernelModule(
+        f"attention_{kv_type}",
+        "attention.cu",
+        ("attention", "attention_split", "attention_merge", "store_kv"),
+        {"f16": (), "q8_0": ("ESP_KV_Q8=1",)}[kv_type],
+        hot=frozenset({"attention", "attention_split"}),
+    )
+
 
 _SAMPLING = KernelModule(
     "sampling", "sampling.cu", ("part_peaks", "peaks"), hot=frozenset({"part_peaks", "peaks"})
@@ -103,7 +109,7 @@ MODULES: dict[str, KernelModule] = {
     module.name: module
     for module in (
         _ACTIVATIONS,
-        _ATTENTION,
+        *map(_attention_module, KV_TYPES),
         _SAMPLING,
         _BANDWIDTH,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),

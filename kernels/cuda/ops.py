@@ -24,6 +24,7 @@ from kernels.cuda.linear_forms import (
 )
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
+from kernels.kv_type import KV_TYPES, head_bytes
 from kernels.ops import KV_SPLIT, AttentionBatch, Result
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
@@ -44,10 +45,11 @@ LEAST_TABLE_COLUMNS = 16
 
 
 class LayerCache(NamedTuple):
-    """One layer's keys and values, f16: the layouts of attention.cu."""
+    """One layer's keys and values: the layouts of kv_cache.cuh."""
 
-    k: DeviceBuffer  # [n_blocks, n_head_kv, head_dim / 2, block_size, 2]
-    v: DeviceBuffer  # [n_blocks, n_head_kv, block_size, head_dim]
+    module: str  # of the kernels for its type
+    k: DeviceBuffer
+    v: DeviceBuffer
     n_head_kv: int
     head_dim: int
     block_size: int
@@ -57,7 +59,7 @@ class CudaOps:
     """device: the index of the GPU. Raises CudaError where it cannot be used."""
 
     name = "cuda"
-    kv_types = ("f16",)
+    kv_types = KV_TYPES
 
     def __init__(self, device: int = 0) -> None:
         self._device = Device(device)
@@ -116,13 +118,13 @@ class CudaOps:
                 f"heads of {head_dim} values; the CUDA attention has even sizes up to {MAX_HEAD_DIM}"
             )
         self._uploader.finish()
-        n_bytes = 2 * n_blocks * block_size * n_head_kv * head_dim
+        n_bytes = n_blocks * block_size * n_head_kv * head_bytes(kv_type, head_dim)
         layers = []
         for _ in range(n_layer):
             k, v = self._device.allocate(n_bytes), self._device.allocate(n_bytes)
             self._device.clear(k.pointer, n_bytes)
             self._device.clear(v.pointer, n_bytes)
-            layers.append(LayerCache(k, v, n_head_kv, head_dim, block_size))
+            layers.append(LayerCache(f"attention_{kv_type}", k, v, n_head_kv, head_dim, block_size))
         return layers
 
     def free_bytes(self) -> int:
@@ -266,7 +268,7 @@ class CudaOps:
 
     def store_kv(self, k: DeviceArray, v: DeviceArray, cache: LayerCache, slots: DeviceArray) -> None:
         self._run(
-            "attention",
+            cache.module,
             "store_kv",
             (cache.n_head_kv, len(slots)),
             128,
@@ -293,12 +295,12 @@ class CudaOps:
         alone = n_splits == 1 or n_tokens * n_chunks >= blocks_wanted
         if alone or 4 * n_values * head_dim > SPLIT_RESULT_BYTES:
             n_blocks = -(-n_tokens // max(1, QUERY_ROWS // group))
-            self._run("attention", "attention", (n_chunks, n_blocks), THREADS, *shared, out)
+            self._run(cache.module, "attention", (n_chunks, n_blocks), THREADS, *shared, out)
             return out
         parts = [self._arena.take(n_values, width) for width in (1, 1, head_dim)]  # m, l and o of every split
-        self._run("attention", "attention_split", (n_chunks, n_splits, n_tokens), THREADS, *shared, *parts)
+        self._run(cache.module, "attention_split", (n_chunks, n_splits, n_tokens), THREADS, *shared, *parts)
         where = (batch.query_start, batch.context_lens, len(batch.block_table), n_splits, head_dim)
-        self._run("attention", "attention_merge", (n_head, n_tokens), THREADS, *parts, *where, out)
+        self._run(cache.module, "attention_merge", (n_head, n_tokens), THREADS, *parts, *where, out)
         return out
 
     def silu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:

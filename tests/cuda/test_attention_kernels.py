@@ -5,29 +5,33 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, Ops
 from support.cuda_device import ORDERS, SEED, thread_order
 from support.sequences import Sequence, attend, new_cache, on, same_bits, sequence, whole
 
 #: (n_head, n_head_kv, head_dim): no group, groups of 4 and 8, one that no block of queries fills, odd sizes.
+KV = pytest.mark.parametrize("kv_type", KV_TYPES)
 SHAPES = [(2, 2, 64), (4, 1, 64), (8, 1, 128), (6, 2, 80), (4, 2, 24), (2, 1, 6), (1, 1, 256)]
 
 
+@KV
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), SHAPES)
 def test_a_prefill_gives_the_cpus_bits_in_any_thread_order(
-    cuda_ops: Ops, cpu_ops: Ops, n_head: int, n_head_kv: int, head_dim: int
+    cuda_ops: Ops, cpu_ops: Ops, n_head: int, n_head_kv: int, head_dim: int, kv_type: str
 ) -> None:
     """35 tokens: one block of keys and part of another; what lies behind them is NaN and must not be seen."""
     s = sequence(35, n_head, n_head_kv, head_dim, [3, 1], SEED)
-    expected = whole(cpu_ops, s, "f16", 4)
+    expected = whole(cpu_ops, s, kv_type, 4)
     for order in ORDERS:
         with thread_order(order):
-            assert same_bits(whole(cuda_ops, s, "f16", 4), expected), f"order {order}"
+            assert same_bits(whole(cuda_ops, s, kv_type, 4), expected), f"order {order}"
 
 
+@KV
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), SHAPES[1:5])
 def test_ragged_decodes_give_the_cpus_bits_in_any_thread_order(
-    cuda_ops: Ops, cpu_ops: Ops, n_head: int, n_head_kv: int, head_dim: int
+    cuda_ops: Ops, cpu_ops: Ops, n_head: int, n_head_kv: int, head_dim: int, kv_type: str
 ) -> None:
     """Contexts of one to three splits, the longest ending just behind one; one sequence brings three tokens."""
     lengths = [1, KV_SPLIT, 2 * KV_SPLIT + 1, 40]
@@ -37,17 +41,19 @@ def test_ragged_decodes_give_the_cpus_bits_in_any_thread_order(
         blocks = list(range(first, first - (-n // 32)))
         seqs.append(sequence(n, n_head, n_head_kv, head_dim, blocks[::-1], SEED + seed))
         first += len(blocks)
-    expected = last_tokens(cpu_ops, seqs, n_new, first)
+    expected = last_tokens(cpu_ops, seqs, n_new, first, kv_type)
     for order in ORDERS:
         with thread_order(order):
-            got = last_tokens(cuda_ops, seqs, n_new, first)
+            got = last_tokens(cuda_ops, seqs, n_new, first, kv_type)
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
             assert same_bits(a, b), f"order {order}, sequence {i}"
 
 
-def last_tokens(ops: Ops, seqs: list[Sequence], n_new: list[int], n_blocks: int) -> list[np.ndarray]:
+def last_tokens(
+    ops: Ops, seqs: list[Sequence], n_new: list[int], n_blocks: int, kv_type: str
+) -> list[np.ndarray]:
     """The outputs of each sequence's last tokens, over a cache that the ones before them filled."""
-    cache = new_cache(ops, seqs, n_blocks, "f16")
+    cache = new_cache(ops, seqs, n_blocks, kv_type)
     for s, n in zip(seqs, n_new, strict=True):
         if len(s.k) > n:
             store(ops, cache, s, len(s.k) - n)
@@ -62,20 +68,37 @@ def store(ops: Ops, cache: Any, s: Sequence, n: int) -> None:
     ops.to_host(k)  # waits for the store
 
 
-def test_a_long_prefill_gives_the_cpus_bits(cuda_ops: Ops, cpu_ops: Ops) -> None:
+@KV
+def test_a_long_prefill_gives_the_cpus_bits(cuda_ops: Ops, cpu_ops: Ops, kv_type: str) -> None:
     """Past one split of keys, so that a token's parts are merged; queries of three groups of rows."""
     s = sequence(KV_SPLIT + 20, 3, 1, 32, list(range(9)), SEED)
-    assert same_bits(whole(cuda_ops, s, "f16", 9), whole(cpu_ops, s, "f16", 9))
+    assert same_bits(whole(cuda_ops, s, kv_type, 9), whole(cpu_ops, s, kv_type, 9))
 
 
+def test_q8_0_rounds_what_is_hard_to_round_as_the_cpu_does(cuda_ops: Ops, cpu_ops: Ops) -> None:
+    """Groups of zeros, of numbers too small and too large for an f16 scale, and infinite; the last group is short."""
+    s = sequence(40, 2, 1, 80, [1, 0], SEED)
+    for part in (s.k, s.v):
+        part[3, 0, :32] = 0
+        part[5, 0, 32:64] *= 1e-6
+        part[7, 0, 64:] *= 1e-9
+        part[9, 0, :32] *= 1e30
+        part[11, 0, 70] = np.inf
+    got, expected = whole(cuda_ops, s, "q8_0", 2), whole(cpu_ops, s, "q8_0", 2)
+    assert same_bits(got[:9], expected[:9])
+    assert np.isfinite(got[:9]).all()
+    assert (np.isnan(got) == np.isnan(expected)).all(), "which bits a NaN has is nobody's promise"
+
+
+@KV
 @pytest.mark.parametrize("where", ["q", "k", "v"])
-def test_a_nan_stays_in_its_sequence(cuda_ops: Ops, where: str) -> None:
+def test_a_nan_stays_in_its_sequence(cuda_ops: Ops, where: str, kv_type: str) -> None:
     good, bad = sequence(20, 4, 2, 64, [0], SEED), sequence(20, 4, 2, 64, [2], SEED + 1)
     getattr(bad, where)[12, 0, 5] = np.nan
     first, second = attend(
-        cuda_ops, new_cache(cuda_ops, [good, bad], 3, "f16"), [(good, 0, 20), (bad, 0, 20)]
+        cuda_ops, new_cache(cuda_ops, [good, bad], 3, kv_type), [(good, 0, 20), (bad, 0, 20)]
     )
-    assert same_bits(first, whole(cuda_ops, good, "f16", 3))
+    assert same_bits(first, whole(cuda_ops, good, kv_type, 3))
     assert np.isnan(second[12]).any()
     assert np.isfinite(second[:12]).all()
 

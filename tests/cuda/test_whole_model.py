@@ -13,6 +13,7 @@ from engine.errors import ResourceError
 from engine.forward import ForwardPass
 from engine.loading import LoadedModel, load_model
 from kernels import load_backend
+from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from support.cuda_device import ON_CARD, cuda_device
 from support.fake_cupy import Machine
@@ -106,9 +107,10 @@ def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machi
     assert len(machine.launched) > n_kernels, "the replay ran its kernels"
 
 
-def texts(loaded: LoadedModel) -> dict[str, list[int]]:
+def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
     """Three requests that come and go: greedy, sampled, and sampled with penalties."""
-    engine = Engine(loaded, EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64))
+    config = EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64, kv_type=kv_type)
+    engine = Engine(loaded, config)
     rng = np.random.default_rng(3)
     for name, params in {
         "greedy": SamplingParams(temperature=0, max_tokens=5, ignore_eos=True),
@@ -127,8 +129,9 @@ def texts(loaded: LoadedModel) -> dict[str, list[int]]:
     return got
 
 
-def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
-    assert texts(load_model(tiny, cuda_ops)) == texts(load_model(tiny, cpu_ops))
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops, kv_type: str) -> None:
+    assert texts(load_model(tiny, cuda_ops), kv_type) == texts(load_model(tiny, cpu_ops), kv_type)
 
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)
