@@ -57,6 +57,10 @@ class Loop(NamedTuple):
     def kinds(self) -> Counter[str]:
         return Counter(instruction.kind for instruction in self.instructions)
 
+    @property
+    def multiplies_bytes(self) -> bool:
+        return not {"tensor", "dp4a"}.isdisjoint(self.kinds())
+
 
 class Kernel:
     """The instructions of one kernel in order, and where its labels are."""
@@ -82,11 +86,11 @@ class Kernel:
         ]
 
     def main_loop(self) -> Loop:
-        """The largest loop. Raises ValueError where there is none."""
+        """The largest loop of those with products of bytes, else the largest. Raises ValueError without a loop."""
         loops = self.loops()
         if not loops:
             raise ValueError("the kernel has no loop")
-        return max(loops, key=lambda loop: len(loop.instructions))
+        return max(loops, key=lambda loop: (loop.multiplies_bytes, len(loop.instructions)))
 
 
 def kernels_in(text: str) -> dict[str, Kernel]:

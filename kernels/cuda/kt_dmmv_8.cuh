@@ -33,6 +33,52 @@ ESP_FN void multiply_block_8(const KtPlane<T>& plane, int i, const uint32_t (&wo
     }
 }
 
+// What a lane reads of one tile of columns: of the blocks 2p and 2p + 1, its columns for token g, and the factors of tokens
+// 2t and 2t + 1. Tokens beyond the last one repeat it.
+template <class T, int kTiles>
+struct LaneBlocks {
+    typename KtPlane<T>::Lane plane_at[kTiles];
+    const uint8_t* scales_at[kTiles];
+    const uint2* q;
+    const int2* sums_at[2];
+    const float2* dx_at[2];
+    KtPlane<T> plane[kTiles];
+    KtScales<T> scales[kTiles];
+    uint2 words[2];
+    int2 sums[2];
+    float2 dx[2];
+
+    ESP_FN LaneBlocks(const TileRows<T, kTiles>& rows, const Activations& x, int first_token, int p) {
+        const int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, last = x.n_tokens - 1;
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) {
+            plane_at[m] = typename KtPlane<T>::Lane(rows.tile(m, 0), lane);
+            scales_at[m] = KtScales<T>::at(rows.tile(m, 0), p, g);
+        }
+        q = reinterpret_cast<const uint2*>(x.block_q(min(first_token + g, last), 2 * p)) + t;
+#pragma unroll
+        for (int o = 0; o < 2; ++o) {
+            const int64_t block = int64_t(min(first_token + 2 * t + o, last)) * x.n_blocks() + 2 * p;
+            sums_at[o] = reinterpret_cast<const int2*>(x.sums + block);
+            dx_at[o] = reinterpret_cast<const float2*>(x.dx + block);
+        }
+    }
+    ESP_FN void load(int p) {
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) plane[m].load(plane_at[m], p), scales[m].load(scales_at[m]);
+#pragma unroll
+        for (int i = 0; i < 2; ++i) words[i] = q[4 * i], sums[i] = *sums_at[i], dx[i] = *dx_at[i];
+    }
+    // n: 1, or 0 at the last tile, which is then read once more.
+    ESP_FN void advance(int n) {
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m) plane_at[m].advance(n * kt_tile_bytes<T>()), scales_at[m] += n * kt_tile_bytes<T>();
+        q += n * kTileColumns / 8;
+#pragma unroll
+        for (int o = 0; o < 2; ++o) sums_at[o] += 4 * n, dx_at[o] += 4 * n;
+    }
+};
+
 template <class T, int kTiles>
 ESP_FN void kt_dmmv_8_rows(const Part& part, const Activations& x, int first_token) {
     constexpr int kRows = kTiles * kTileRows;
@@ -41,35 +87,28 @@ ESP_FN void kt_dmmv_8_rows(const Part& part, const Activations& x, int first_tok
     const TileRows<T, kTiles> rows(matrix, part);
     const LaneScales<T> lane_scales;
     const int lane = threadIdx.x & 31, p = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
-    const int last_token = x.n_tokens - 1 - first_token;  // tokens beyond it repeat it
-    const int own_token = first_token + min(g, last_token);
-    const int out_token[2] = {first_token + min(2 * t, last_token), first_token + min(2 * t + 1, last_token)};
+    LaneBlocks<T, kTiles> blocks(rows, x, first_token, p);
     float acc[kTiles][4] = {};  // rows g, g + 8 x tokens 2t, 2t + 1
-    for (int s = 0; s < matrix.n_tiles_in; ++s) {
-        KtPlane<T> plane[kTiles];
-        KtScales<T> scales[kTiles];
-#pragma unroll
-        for (int m = 0; m < kTiles; ++m) {
-            plane[m].load(typename KtPlane<T>::Lane(rows.tile(m, s), lane), p);
-            scales[m].load(KtScales<T>::at(rows.tile(m, s), p, g));
-        }
+    blocks.load(p);
+    for (int left = matrix.n_tiles_in; left > 0; --left) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-            const int b = 8 * s + 2 * p + i;
-            const uint2 own = reinterpret_cast<const uint2*>(x.block_q(own_token, b))[t];
-            const uint32_t words[2] = {own.x, own.y};
-            const int start[2] = {magic_start<T>(x.block_sums(out_token[0], b)), magic_start<T>(x.block_sums(out_token[1], b))};
-            const float dx[2] = {x.block_dx(out_token[0], b), x.block_dx(out_token[1], b)};
+            const uint32_t words[2] = {blocks.words[i].x, blocks.words[i].y};
+            const int start[2] = {magic_start<T>(i ? blocks.sums[0].y : blocks.sums[0].x),
+                                  magic_start<T>(i ? blocks.sums[1].y : blocks.sums[1].x)};
+            const float dx[2] = {i ? blocks.dx[0].y : blocks.dx[0].x, i ? blocks.dx[1].y : blocks.dx[1].x};
 #pragma unroll
             for (int m = 0; m < kTiles; ++m) {
                 int dots[4] = {start[0], start[1], start[0], start[1]};
-                multiply_block_8<T>(plane[m], i, words, dots);
-                const float scale[2] = {lane_scales.value(scales[m], 0, i), lane_scales.value(scales[m], 1, i)};
+                multiply_block_8<T>(blocks.plane[m], i, words, dots);
+                const float scale[2] = {lane_scales.value(blocks.scales[m], 0, i), lane_scales.value(blocks.scales[m], 1, i)};
 #pragma unroll
                 for (int o = 0; o < 4; ++o)
                     acc[m][o] = fma_f32(from_magic(dots[o]), dx[o & 1] * scale[o >> 1], acc[m][o]);
             }
         }
+        blocks.advance(left > 1);
+        blocks.load(p);
     }
 #pragma unroll
     for (int m = 0; m < kTiles; ++m)
@@ -79,7 +118,7 @@ ESP_FN void kt_dmmv_8_rows(const Part& part, const Activations& x, int first_tok
     block_sync();
     for (int i = threadIdx.x; i < kRows * kDmmvTokens; i += kPlanes * kWarp) {
         const int row = part.first_row + i % kRows, token = i / kRows, at = i % kRows * kDmmvTokens + token;
-        if (row >= part.n_out || token > last_token) continue;
+        if (row >= part.n_out || first_token + token >= x.n_tokens) continue;
         const float tree = (chains[0][at] + chains[1][at]) + (chains[2][at] + chains[3][at]);
         part.store(first_token + token, row, finish_row<T>(matrix.row_d(row), 0.0f, tree, 0.0f));
     }

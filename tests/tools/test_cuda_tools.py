@@ -124,6 +124,16 @@ def test_a_loop_in_a_loop_is_seen_and_the_endless_one_at_the_end_is_none() -> No
     assert kernel.main_loop().kinds() == {"multiply": 1, "branch": 3, "dp4a": 1, "move": 1}
 
 
+def test_the_main_loop_is_one_with_products_even_if_another_is_larger() -> None:
+    epilogue = "".join(f"        /*0{n}00*/                   FADD R1, R1, R2 ;\n" for n in range(9))
+    listing = LISTING.replace(
+        ".L_x_3:\n", f".L_x_4:\n{epilogue}        /*0a00*/              @P3 BRA `(.L_x_4) ;\n.L_x_3:\n"
+    )
+    kernel = sass.kernels_in(listing)["k"]
+    assert max(len(loop.instructions) for loop in kernel.loops()) == 10
+    assert len(kernel.main_loop().instructions) == 6
+
+
 def test_counts_are_per_weight(cache: Path) -> None:
     (count,) = cuda_count.counts(CASE_MODULE, "sm_90", cache)
     assert count.of_kind("dp4a") == 4 / 16
