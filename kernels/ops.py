@@ -23,6 +23,13 @@ Result = TypeVar("Result")  # of a recorded pass: arrays, in whatever they come
 KV_SPLIT = 256
 
 
+class Rotation(NamedTuple):
+    """What `rope` does to a pass's heads."""
+
+    angles: Array  # of `rope_angles`
+    interleaved: bool
+
+
 class AttentionBatch(NamedTuple):
     """Where each sequence's tokens and cached keys are. Backend arrays, int32."""
 
@@ -144,6 +151,11 @@ class Ops(Protocol):
 
     def store_kv(self, k: Array, v: Array, cache: LayerCache, slots: Array) -> None:
         """Write [n_tokens, n_head_kv, head_dim] into cache slots [n_tokens] (block_id * block_size + offset)."""
+
+    def rope_and_store(
+        self, q: Array, k: Array, v: Array, rotation: Rotation, cache: LayerCache, slots: Array
+    ) -> Array:
+        """rope(q), after store_kv(rope(k), v): in one launch where a backend can."""
 
     def attention(self, q: Array, cache: LayerCache, batch: AttentionBatch, scale: float) -> Array:
         """Causal attention of q [n_tokens, n_head, head_dim] over the paged cache; same shape out.

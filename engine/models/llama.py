@@ -7,7 +7,7 @@ from engine.batch import Batch
 from engine.models.parts import FeedForward, biased, build_feed_forward, build_token_matrices, projected
 from engine.models.rope import Rope, build_rope
 from engine.models.weight_source import WeightSource
-from kernels.ops import Array, LayerCache, Ops
+from kernels.ops import Array, LayerCache, Ops, Rotation
 from kernels.quant_tensor import QuantTensor
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class LlamaModel:
         k = biased(ops, k, layer.attn_k_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
         v = biased(ops, v, layer.attn_v_bias).reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
         # GGUF `llama` files hold q and k with each rotary pair side by side.
-        q = ops.rope(q, angles, interleaved=True)
-        k = ops.rope(k, angles, interleaved=True)
-        ops.store_kv(k, v, cache, batch.slots)
+        q = ops.rope_and_store(q, k, v, Rotation(angles, interleaved=True), cache, batch.slots)
         out = ops.attention(q, cache, batch.attention, scale=cfg.head_dim**-0.5)
         return out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
 

@@ -10,7 +10,7 @@ from engine.batch import Batch
 from engine.models.parts import FeedForward, build_feed_forward, build_token_matrices
 from engine.models.rope import Rope, build_rope
 from engine.models.weight_source import WeightSource
-from kernels.ops import Array, LayerCache, Ops
+from kernels.ops import Array, LayerCache, Ops, Rotation
 from kernels.quant_tensor import QuantTensor
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class Qwen3Model:
         v = v.reshape(batch.n_tokens, cfg.n_head_kv, cfg.head_dim)
         q = ops.rms_norm(q, layer.attn_q_norm, cfg.rms_eps)  # each head on its own
         k = ops.rms_norm(k, layer.attn_k_norm, cfg.rms_eps)
-        q = ops.rope(q, angles, interleaved=False)
-        k = ops.rope(k, angles, interleaved=False)
-        ops.store_kv(k, v, cache, batch.slots)
+        q = ops.rope_and_store(q, k, v, Rotation(angles, interleaved=False), cache, batch.slots)
         out = ops.attention(q, cache, batch.attention, scale=cfg.head_dim**-0.5)
         return out.reshape(batch.n_tokens, cfg.n_head * cfg.head_dim)
 

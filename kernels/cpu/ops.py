@@ -15,7 +15,7 @@ import numpy as np
 from kernels.cpu import _native
 from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
-from kernels.ops import AttentionBatch, Result
+from kernels.ops import AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
@@ -264,6 +264,18 @@ class CpuOps:
 
     def store_kv(self, k: np.ndarray, v: np.ndarray, cache: PagedCache, slots: np.ndarray) -> None:
         self._native.store_kv(k, v, *cache, slots)
+
+    def rope_and_store(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        rotation: Rotation,
+        cache: PagedCache,
+        slots: np.ndarray,
+    ) -> np.ndarray:
+        self.store_kv(self.rope(k, *rotation), v, cache, slots)
+        return self.rope(q, *rotation)
 
     def attention(self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = self._arena.take(*q.shape)

@@ -2,6 +2,7 @@
 // x, y float32 [n_tokens, n] unless said; q, dx, sums as in quantize.cuh, q null where not wanted (then n may be anything).
 // All are bound by launch and latency at one token, by memory at many.
 #include "cuda/gated.cuh"
+#include "cuda/rotation.cuh"
 
 namespace espalier {
 
@@ -104,14 +105,7 @@ extern "C" __global__ void __launch_bounds__(32) rope_angles(const int* position
 extern "C" __global__ void __launch_bounds__(128) rope(const float* x, const float* angles, int head_dim, int half,
                                                       int interleaved, float* y) {
     const int64_t at = (int64_t(blockIdx.y) * gridDim.x + blockIdx.x) * head_dim;
-    const float* turn = angles + int64_t(blockIdx.y) * half * 2;
-    const int step = interleaved ? 2 : 1, apart = interleaved ? 1 : half;
-    for (int i = threadIdx.x; i < half; i += 128) {
-        const float low = x[at + i * step], high = x[at + i * step + apart];
-        y[at + i * step] = low * turn[2 * i] - high * turn[2 * i + 1];
-        y[at + i * step + apart] = high * turn[2 * i] + low * turn[2 * i + 1];
-    }
-    for (int i = 2 * half + threadIdx.x; i < head_dim; i += 128) y[at + i] = x[at + i];
+    rotate_head(x + at, {angles + int64_t(blockIdx.y) * half * 2, half, interleaved}, head_dim, y + at);
 }
 
 }  // namespace espalier

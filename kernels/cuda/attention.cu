@@ -7,6 +7,7 @@
 // One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
 #include "cuda/float_math.cuh"
 #include "cuda/kv_cache.cuh"
+#include "cuda/rotation.cuh"
 
 namespace espalier {
 
@@ -330,6 +331,27 @@ extern "C" __global__ void __launch_bounds__(128) store_kv(const float* k, const
     const Cache cache{k_cache, v_cache, n_head_kv, head_dim, block_size};
     const int64_t from = (int64_t(blockIdx.y) * n_head_kv + blockIdx.x) * head_dim;
     store_head(cache, slot / block_size, int(blockIdx.x), slot % block_size, k + from, v + from);
+}
+
+// ---- rope of q and k, and store_kv, in one launch.  q, q_out [n_tokens, n_head, head_dim]   angles [n_tokens, half, 2]
+// k, v, slots and the cache as above   grid (n_head + n_head_kv, n_tokens)   block 128: a head of q, or one of k and v
+extern "C" __global__ void __launch_bounds__(128)
+    rope_and_store(const float* q, const float* k, const float* v, const float* angles, const int* slots, int n_head, int n_head_kv,
+                   int head_dim, int half, int interleaved, int block_size, uint8_t* k_cache, uint8_t* v_cache, float* q_out) {
+    __shared__ float rotated[kMaxHeadDim];
+    const int token = blockIdx.y, head = int(blockIdx.x) - n_head, slot = slots[token];
+    const Rotation rotation{angles + int64_t(token) * half * 2, half, interleaved};
+    if (head < 0) {
+        const int64_t at = (int64_t(token) * n_head + blockIdx.x) * head_dim;
+        rotate_head(q + at, rotation, head_dim, q_out + at);
+        return;
+    }
+    if (slot < 0) return;
+    const int64_t at = (int64_t(token) * n_head_kv + head) * head_dim;
+    rotate_head(k + at, rotation, head_dim, rotated);
+    block_sync();
+    const Cache cache{k_cache, v_cache, n_head_kv, head_dim, block_size};
+    store_head(cache, slot / block_size, head, slot % block_size, rotated, v + at);
 }
 
 }  // namespace espalier

@@ -92,7 +92,7 @@ def _attention_module(kv_type: str) -> KernelModule:
     return KernelModule(
         f"attention_{kv_type}",
         "attention.cu",
-        ("attention", "attention_split", "attention_merge", "store_kv"),
+        ("attention", "attention_split", "attention_merge", "store_kv", "rope_and_store"),
         {"f16": (), "q8_0": ("ESP_KV_Q8=1",)}[kv_type],
         hot=frozenset({"attention", "attention_split"}),
     )

@@ -25,7 +25,7 @@ from kernels.cuda.linear_forms import (
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import KV_SPLIT, AttentionBatch, Result
+from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
@@ -276,6 +276,28 @@ class CudaOps:
             np.uint64(cache.k.pointer),
             np.uint64(cache.v.pointer),
         )
+
+    def rope_and_store(
+        self,
+        q: DeviceArray,
+        k: DeviceArray,
+        v: DeviceArray,
+        rotation: Rotation,
+        cache: LayerCache,
+        slots: DeviceArray,
+    ) -> DeviceArray:
+        n_tokens, n_head, head_dim = q.shape
+        out = self._arena.take(n_tokens, n_head, head_dim)
+        angles, interleaved = rotation
+        self._run(
+            cache.module,
+            "rope_and_store",
+            (n_head + cache.n_head_kv, n_tokens),
+            128,
+            *(q, k, v, angles, slots, n_head, cache.n_head_kv, head_dim, angles.shape[1], int(interleaved)),
+            *(cache.block_size, np.uint64(cache.k.pointer), np.uint64(cache.v.pointer), out),
+        )
+        return out
 
     def attention(
         self, q: DeviceArray, cache: LayerCache, batch: AttentionBatch, scale: float

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, AttentionBatch, Result
+from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
@@ -122,6 +122,18 @@ class ReferenceOps:
         blocks, offsets = np.divmod(slots, cache.block_size)
         cache.k.put(blocks, offsets, k)
         cache.v.put(blocks, offsets, v)
+
+    def rope_and_store(
+        self,
+        q: np.ndarray,
+        k: np.ndarray,
+        v: np.ndarray,
+        rotation: Rotation,
+        cache: LayerCache,
+        slots: np.ndarray,
+    ) -> np.ndarray:
+        self.store_kv(self.rope(k, *rotation), v, cache, slots)
+        return self.rope(q, *rotation)
 
     def attention(self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float) -> np.ndarray:
         out = np.empty_like(q)

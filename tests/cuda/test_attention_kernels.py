@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, Ops
+from kernels.ops import KV_SPLIT, AttentionBatch, Ops, Rotation
 from support.cuda_device import ORDERS, SEED, thread_order
 from support.sequences import Sequence, attend, new_cache, on, same_bits, sequence, whole
 
@@ -88,6 +88,36 @@ def test_q8_0_rounds_what_is_hard_to_round_as_the_cpu_does(cuda_ops: Ops, cpu_op
     assert same_bits(got[:9], expected[:9])
     assert np.isfinite(got[:9]).all()
     assert (np.isnan(got) == np.isnan(expected)).all(), "which bits a NaN has is nobody's promise"
+
+
+@KV
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_rotating_and_storing_in_one_launch_gives_the_cpus_bits(
+    cuda_ops: Ops, cpu_ops: Ops, interleaved: bool, kv_type: str
+) -> None:
+    """30 of 40 dimensions rotated; what is stored is seen through attention; a padding token's is stored nowhere."""
+    s = sequence(20, 6, 2, 40, [2, 0], SEED)
+    turns = np.random.default_rng(SEED).uniform(-1, 1, (20, 15, 2)).astype(np.float32)
+
+    def outputs(ops: Ops) -> np.ndarray:
+        cache = new_cache(ops, [s], 3, kv_type)
+        ops.begin_step()
+        slots = s.slots(0, 20)
+        if ops.name == "cuda":
+            slots[19] = -1  # the CPU pads no pass
+        rotation = Rotation(on(ops, turns), interleaved)
+        arrays = [on(ops, x) for x in (s.q, s.k, s.v)]
+        q = ops.rope_and_store(*arrays, rotation, cache, on(ops, slots))
+        table = on(ops, np.array([s.blocks], np.int32))
+        limits = [on(ops, np.array(x, np.int32)) for x in ([0, 20], [20])]
+        return ops.to_host(ops.attention(q, cache, AttentionBatch(*limits, table), 0.2)).copy()
+
+    expected = outputs(cpu_ops)
+    for order in ORDERS:
+        with thread_order(order):
+            got = outputs(cuda_ops)
+        assert same_bits(got[:19], expected[:19]), f"order {order}"
+        assert np.isnan(got[19]).all(), "the last key was not stored, and what lay there is NaN"
 
 
 @KV
