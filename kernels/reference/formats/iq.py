@@ -57,7 +57,8 @@ def _iq3_magnitudes(name: str, index: np.ndarray) -> np.ndarray:
 
 
 def _d(blocks: np.ndarray, step: float) -> np.ndarray:
-    return per_block(f16(blocks, 0) * np.float32(step))
+    with np.errstate(invalid="ignore"):  # a signalling NaN in a hostile file: what looks for it comes later
+        return per_block(f16(blocks, 0) * np.float32(step))
 
 
 def _iq2_xxs(blocks: np.ndarray, header: np.ndarray) -> Blocks:
