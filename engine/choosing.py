@@ -1,33 +1,60 @@
-"""Which rows of logits the host has to see: those of requests that read more of a row than its highest logit.
+"""Which rows of logits the host has to see, and what the device needs to know to choose from the others.
 
-A greedy request without penalties or bias is decided where the logits are, if the backend does that (`Ops.peaks`):
-eight bytes a row cross to the host. The other rows cross as they are, and sampling.py draws from them.
+A request whose token is the highest logit, or a draw from all tokens at its temperature, is decided where the logits
+are, if the backend chooses tokens: eight bytes a row cross to the host. The rows of others (penalties, bias, top_k,
+top_p) cross as they are, and sampling.py draws from them. The token is the same either way.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from engine.forward import Output
 from engine.request import Request
-from engine.sampling import Sampled, needs_only_the_peak, of_peak, sample
+from engine.sampling import Sampled, draws_from_all, needs_only_the_peak, of_peak, sample
 from kernels.ops import Ops
+
+#: What the device draws a row by: 32 bytes, which go up as eight int32. Temperature 0 takes the highest logit.
+DRAW = np.dtype(
+    [
+        ("temperature", np.float64),
+        ("floor", np.float64),  # of (logit - highest) / temperature, for tokens that may be drawn
+        ("seed", np.uint64),
+        ("position", np.uint32),
+        ("unused", np.uint32),
+    ]
+)
+
+
+def draws_of(requests: Sequence[Request]) -> np.ndarray:
+    """int32 [n_rows, 8], rows of DRAW. Those that the host decides are as for a greedy request."""
+    draws = np.zeros(len(requests), DRAW)
+    for draw, request in zip(draws, requests, strict=True):
+        params = request.params
+        if params.temperature and draws_from_all(params):
+            floor = math.log(params.min_p) if params.min_p > 0 else -math.inf
+            draw["temperature"], draw["floor"] = params.temperature, floor
+            draw["seed"], draw["position"] = request.seed, len(request.token_ids)
+    return draws.view(np.int32).reshape(len(requests), DRAW.itemsize // 4)
 
 
 def choose(ops: Ops, output: Output, requests: Sequence[Request]) -> list[Sampled]:
     """One token for each row: row i for requests[i], as sampling.sample would choose from all of the logits."""
-    if output.peaks is None:
+    whole = [i for i, request in enumerate(requests) if _needs_all_logits(request)]
+    if output.chosen is None or len(whole) == len(requests):
         return sample(ops.to_host(output.logits)[: output.n_rows], requests)
-    whole = [i for i, request in enumerate(requests) if not needs_only_the_peak(request.params)]
-    if len(whole) == len(requests):
-        return sample(ops.to_host(output.logits)[: output.n_rows], requests)
-    peaks = ops.to_host(output.peaks)[: output.n_rows]
+    pairs = ops.to_host(output.chosen)[: output.n_rows]
     chosen = [
         of_peak(int(token_id), float(peak))
-        for peak, token_id in zip(peaks[:, 0], peaks[:, 1].view(np.int32), strict=True)
+        for peak, token_id in zip(pairs[:, 0], pairs[:, 1].view(np.int32), strict=True)
     ]
     if whole:
         rows = ops.take_rows(output.logits, ops.index_array(np.array(whole)))
         for i, sampled in zip(whole, sample(ops.to_host(rows), [requests[i] for i in whole]), strict=True):
             chosen[i] = sampled
     return chosen
+
+
+def _needs_all_logits(request: Request) -> bool:
+    return not (needs_only_the_peak(request.params) or draws_from_all(request.params))

@@ -13,7 +13,7 @@ class Output(NamedTuple):
     """What a pass leaves on the backend, valid until the next one; a padded pass has rows beyond n_rows."""
 
     logits: Array  # [>= n_rows, n_vocab]
-    peaks: Array | None  # [>= n_rows, 2], `Ops.peaks` of them
+    chosen: Array | None  # [>= n_rows, 2], by `Ops.choose`, where it was told what to draw
     n_rows: int  # those the chunks want
 
 
@@ -32,27 +32,33 @@ class ForwardPass:
         output = self.compute(chunks)
         return None if output is None else self._ops.to_host(output.logits)[: output.n_rows]
 
-    def compute(self, chunks: Sequence[Chunk]) -> Output | None:
-        """The same, left where it was computed."""
+    def compute(self, chunks: Sequence[Chunk], draws: np.ndarray | None = None) -> Output | None:
+        """The same, left where it was computed. draws int32 [n_rows, 8]: for `Ops.choose`, of the same pass."""
         self._ops.begin_step()
         if all(len(chunk.token_ids) == 1 and chunk.want_rows == 1 for chunk in chunks):
-            return Output(*self._decode(chunks), len(chunks))
+            return Output(*self._decode(chunks, draws), len(chunks))
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
             self._model.forward(self._ops, batch, self._layers)
             return None
-        return Output(*self._logits(batch), batch.n_rows)
+        on_device = None if draws is None else self._ops.index_array(draws)
+        return Output(*self._logits(batch, on_device), batch.n_rows)
 
-    def _decode(self, chunks: Sequence[Chunk]) -> tuple[Array, Array | None]:
+    def _decode(self, chunks: Sequence[Chunk], draws: np.ndarray | None) -> tuple[Array, Array | None]:
         """Of n_seqs rows; a padded pass has rows beyond the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
         padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
         batch = build_batch(padded, self._block_size, self._ops, n_columns)
-        return self._ops.recorded((self._identity, n_seqs, n_columns), lambda: self._logits(batch))
+        on_device = None
+        if draws is not None:
+            on_device = self._ops.index_array(np.pad(draws, ((0, n_seqs - len(chunks)), (0, 0))))
+        key = (self._identity, n_seqs, n_columns, draws is None)
+        return self._ops.recorded(key, lambda: self._logits(batch, on_device))
 
-    def _logits(self, batch: Batch) -> tuple[Array, Array | None]:
-        """And their peaks: chosen from in the same recording."""
+    def _logits(self, batch: Batch, draws: Array | None) -> tuple[Array, Array | None]:
+        """And what is chosen from them, in the same recording."""
         hidden = self._model.forward(self._ops, batch, self._layers)  # [n_rows, n_embd]
         logits = self._model.logits(self._ops, hidden)
-        return logits, self._ops.peaks(logits)
+        chooser = self._ops.chooser
+        return logits, chooser.choose(logits, draws) if chooser and draws is not None else None

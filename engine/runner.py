@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.batch import Chunk
-from engine.choosing import choose
+from engine.choosing import choose, draws_of
 from engine.forward import ForwardPass
 from engine.kv_cache import KVCache
 from engine.sampling import Sampled
@@ -24,10 +24,12 @@ class Runner:
 
     def run(self, scheduled: Sequence[ScheduledChunk]) -> list[Sampled | None]:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
-        output = self._forward.compute([_chunk(s) for s in scheduled])
+        requests = [s.request for s in scheduled if s.is_last]
+        draws = draws_of(requests) if self._ops.chooser else None
+        output = self._forward.compute([_chunk(s) for s in scheduled], draws)
         if output is None:
             return [None] * len(scheduled)
-        chosen = iter(choose(self._ops, output, [s.request for s in scheduled if s.is_last]))
+        chosen = iter(choose(self._ops, output, requests))
         return [next(chosen) if s.is_last else None for s in scheduled]
 
 

@@ -4,7 +4,8 @@
    Then for every id of the answer alone, seen n times: - n * frequency_penalty - presence_penalty.
 2. + logit_bias.   3. / temperature.
 4. top_k: the k highest logits.   5. top_p: the smallest set of the most probable that holds at least top_p of
-   the mass left.   6. min_p: those with at least min_p times the highest probability. Ties: the lower id.
+   the mass left.   6. min_p: those with at least min_p times the highest probability, which are those
+   whose logit / temperature is at most -log(min_p) below the highest. Ties: the lower id.
 7. The highest of logit + Gumbel noise (philox.py), which is a draw from the softmax of what is left.
 Temperature 0 takes the highest logit after step 2, ties to the lower id; steps 3 to 7 have nothing to do.
 
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.errors import RequestError
-from engine.philox import gumbel
+from engine.philox import draw
 from engine.request import Request
 from engine.types import SamplingParams
 
@@ -90,6 +91,11 @@ def needs_only_the_peak(params: SamplingParams) -> bool:
     return params.temperature == 0 and not _changes_logits(params)
 
 
+def draws_from_all(params: SamplingParams) -> bool:
+    """Steps 1, 2, 4 and 5 change nothing: score + noise of every token, and min_p's bound, decide."""
+    return params.top_k <= 0 and params.top_p == 1 and not _changes_logits(params)
+
+
 def of_peak(best: int, peak: float) -> Sampled:
     """The choice where `needs_only_the_peak`: best is the row's argmax, peak its logit or the row's first NaN."""
     if math.isfinite(peak):
@@ -108,8 +114,7 @@ def _sample_row(row: np.ndarray, request: Request, best: int, peak: float) -> Sa
     if params.temperature == 0:
         return Sampled(best)
     token_ids, scores = _survivors(row, params)
-    noise = gumbel(token_ids, seed=request.seed, position=len(request.token_ids))
-    return Sampled(int(token_ids[np.argmax(scores + noise)]))
+    return Sampled(draw(token_ids, scores, seed=request.seed, position=len(request.token_ids)))
 
 
 def _changes_logits(params: SamplingParams) -> bool:
@@ -142,7 +147,7 @@ def _survivors(row: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.
         keep = _top_p(np.exp(scores), params.top_p)
         token_ids, scores = token_ids[keep], scores[keep]
     if params.min_p > 0:
-        keep = np.flatnonzero(np.exp(scores) >= params.min_p)
+        keep = np.flatnonzero(scores >= math.log(params.min_p))
         token_ids, scores = token_ids[keep], scores[keep]
     return token_ids, scores
 

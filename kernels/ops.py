@@ -44,6 +44,10 @@ class Ops(Protocol):
     name: str
     kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_kv_cache takes
 
+    @property
+    def chooser(self) -> "Chooser | None":
+        """None where the logits are the host's: nothing is saved by choosing from them here."""
+
     # Loading: once per model.
 
     def load_quant(
@@ -106,13 +110,6 @@ class Ops(Protocol):
     def to_host(self, x: Array) -> np.ndarray:
         """A numpy float32 array; on a host backend possibly x itself, valid until the next call or `begin_step`."""
 
-    def peaks(self, logits: Array) -> Array | None:
-        """[n_rows, n_vocab] -> [n_rows, 2]: each row's highest logit, and its id as int32 bits in a float's place.
-
-        The id is numpy.argmax's: the lower one of equals, the first NaN where there is one. None from a backend
-        whose memory is the host's: nothing is saved by looking at rows before the sampler does.
-        """
-
     def embed(self, table: QuantTensor, token_ids: Array) -> Array:
         """[n_tokens] -> [n_tokens, n_embd]"""
 
@@ -165,3 +162,15 @@ class Ops(Protocol):
 
     def silu_mul(self, gate: Array, up: Array) -> Array:
         """silu(gate) * up, elementwise."""
+
+
+class Chooser(Protocol):
+    """Chooses tokens where the logits are. A pass that is recorded may hold the choice."""
+
+    def choose(self, logits: Array, draws: Array) -> Array:
+        """A token for each row: [n_rows, n_vocab] and int32 [n_rows, 8] -> [n_rows, 2].
+
+        draws: rows of `engine.choosing.DRAW`. The result has the row's highest logit, which for a NaN is one, and the
+        token id as int32 bits in a float's place: at temperature 0 or beside a logit that is not finite the id
+        numpy.argmax gives, else what `engine.philox.draw` does of all (logit - highest) / temperature >= floor.
+        """

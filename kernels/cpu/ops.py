@@ -106,6 +106,7 @@ class CpuOps:
     """threads: None for `default_threads`. isa: None for the best tier, or its name."""
 
     name = "cpu"
+    chooser = None
     kv_types = KV_TYPES
 
     def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
@@ -202,9 +203,6 @@ class CpuOps:
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
-
-    def peaks(self, logits: np.ndarray) -> None:
-        """The logits are in the host's memory."""
 
     def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
         out = self._arena.take(len(token_ids), table.shape[1])

@@ -99,7 +99,10 @@ def _attention_module(kv_type: str) -> KernelModule:
 
 
 _SAMPLING = KernelModule(
-    "sampling", "sampling.cu", ("part_peaks", "peaks"), hot=frozenset({"part_peaks", "peaks"})
+    "sampling",
+    "sampling.cu",
+    ("part_peaks", "peaks", "part_draws", "draws"),
+    hot=frozenset({"part_peaks", "part_draws"}),
 )
 
 _BANDWIDTH = KernelModule("bandwidth", "bandwidth.cu", ("read_stream",))

@@ -25,12 +25,12 @@ from kernels.cuda.linear_forms import (
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
+from kernels.ops import KV_SPLIT, AttentionBatch, Chooser, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
-PEAK_PART = 4096  # sampling.cu, kPart
+SAMPLING_PART = 4096  # sampling.cu, kPart
 QUERY_ROWS = 8  # attention.cu, kRows
 MAX_HEAD_DIM = 256
 #: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
@@ -78,6 +78,10 @@ class CudaOps:
     def device(self) -> Device:
         """Where its launches go: for tools that time them."""
         return self._device
+
+    @property
+    def chooser(self) -> Chooser:
+        return self
 
     # Loading
 
@@ -158,13 +162,18 @@ class CudaOps:
         self._device.synchronize()
         return self._host[:n_bytes].view(np.float32).reshape(x.shape)
 
-    def peaks(self, logits: DeviceArray) -> DeviceArray:
+    def choose(self, logits: DeviceArray, draws: DeviceArray) -> DeviceArray:
         n_rows, n_vocab = logits.shape
-        n_parts = -(-n_vocab // PEAK_PART)
+        n_parts = -(-n_vocab // SAMPLING_PART)
         keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
+        ids = self._arena.take(n_rows, n_parts)
         out = self._arena.take(n_rows, 2)
         self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
         self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
+        self._run(
+            "sampling", "part_draws", (n_parts, n_rows), THREADS, logits, n_vocab, draws, out, keys, ids
+        )
+        self._run("sampling", "draws", (n_rows,), 32, draws, keys, ids, n_parts, out)
         return out
 
     def embed(self, table: QuantTensor, token_ids: DeviceArray) -> DeviceArray:

@@ -1,5 +1,6 @@
-// The highest logit of each row and where it is, so that a greedy request's row need not go to the host.
+// The highest logit of each row and where it is, and draws at a temperature, so that few rows need go to the host.
 // x float32 [n_rows, n]. Bound by memory at many rows, by latency at few: a row is shared out to ceil(n / 4096) blocks.
+#include "common/logarithm.h"
 #include "cuda/intrinsics.cuh"
 
 namespace espalier {
@@ -54,6 +55,109 @@ extern "C" __global__ void __launch_bounds__(32) peaks(const float* x, int n, co
     const uint32_t id = ~uint32_t(highest);
     out[2 * blockIdx.x] = x[int64_t(blockIdx.x) * n + id];
     out[2 * blockIdx.x + 1] = float_from_bits(id);
+}
+
+// ---- drawing: the highest of (logit - peak) / temperature + Gumbel noise, as engine/sampling.py and philox.py draw it, in
+// plain double operations, so that the token is theirs.
+
+struct Draw {  // engine/choosing.py, DRAW
+    double temperature;  // 0: the peak is chosen
+    double floor;        // of (logit - peak) / temperature: min_p's, or -infinity
+    uint32_t key[2];     // the seed
+    uint32_t position, unused;
+};
+static_assert(sizeof(Draw) == 32, "rows of int32 [8]");
+
+struct Candidate {
+    uint64_t key;  // the order of the sum; 0 where there is none
+    int id;
+};
+
+ESP_FN Candidate better(Candidate a, Candidate b) {
+    return b.key > a.key || (b.key == a.key && b.id < a.id) ? b : a;
+}
+
+// The best candidate of the warp, in every lane.
+ESP_FN Candidate warp_best(Candidate best) {
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) {
+        const Candidate other{shfl_xor(best.key, lanes), shfl_xor(best.id, lanes)};
+        best = better(best, other);
+    }
+    return best;
+}
+
+ESP_FN uint64_t ordered_bits(double value) {
+    const uint64_t bits = value == 0.0 ? 0u : bits_from_double(value);
+    return bits >> 63 ? ~bits : bits | 1ull << 63;
+}
+
+// Philox4x32-10: the words of counter (group, position, 0, 0), for tokens 4 group .. 4 group + 3.
+ESP_FN void philox(uint32_t group, const Draw& draw, uint32_t (&words)[4]) {
+    uint32_t c0 = group, c1 = draw.position, c2 = 0, c3 = 0, k0 = draw.key[0], k1 = draw.key[1];
+#pragma unroll
+    for (int i = 0; i < 10; ++i) {
+        const uint64_t p0 = uint64_t(c0) * 0xD2511F53u, p1 = uint64_t(c2) * 0xCD9E8D57u;
+        c0 = uint32_t(p1 >> 32) ^ c1 ^ k0, c1 = uint32_t(p1);
+        c2 = uint32_t(p0 >> 32) ^ c3 ^ k1, c3 = uint32_t(p0);
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
+}
+
+ESP_FN double gumbel(uint32_t word) {
+    const double number = (double(word) + 0.5) * 0x1p-32;
+    return -logarithm(-logarithm(number));
+}
+
+ESP_FN bool is_drawn(const Draw& draw, float peak) { return draw.temperature > 0.0 && peak - peak == 0.0f; }
+
+// ---- keys, ids [n_rows, gridDim.x]: the best of each part; peaks as `peaks` left them.   grid (ceil(n / 4096), n_rows)
+// block 256
+extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const Draw* draws, const float* peaks,
+                                                                 uint64_t* keys, int* ids) {
+    __shared__ uint64_t key_of_warps[kThreads / 32];
+    __shared__ int id_of_warps[kThreads / 32];
+    const Draw draw = draws[blockIdx.y];
+    const float peak = peaks[2 * blockIdx.y];
+    if (!is_drawn(draw, peak)) return;  // the whole block
+    const float* row = x + int64_t(blockIdx.y) * n;
+    const int first = int(blockIdx.x) * kPart, end = min(first + kPart, n);
+    Candidate best{0, n};
+    for (int at = first + 4 * int(threadIdx.x); at < end; at += 4 * kThreads) {
+        uint32_t words[4];
+        philox(uint32_t(at / 4), draw, words);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+            if (at + j >= end) continue;
+            const double score = (double(row[at + j]) - double(peak)) / draw.temperature;
+            if (score >= draw.floor) best = better(best, {ordered_bits(score + gumbel(words[j])), at + j});
+        }
+    }
+    best = warp_best(best);
+    if (threadIdx.x % 32 == 0) key_of_warps[threadIdx.x / 32] = best.key, id_of_warps[threadIdx.x / 32] = best.id;
+    block_sync();
+    if (threadIdx.x >= 32) return;
+    const bool mine = threadIdx.x < kThreads / 32;
+    best = warp_best(mine ? Candidate{key_of_warps[threadIdx.x], id_of_warps[threadIdx.x]} : Candidate{0, n});
+    if (threadIdx.x == 0) {
+        const int64_t to = int64_t(blockIdx.y) * gridDim.x + blockIdx.x;
+        keys[to] = best.key, ids[to] = best.id;
+    }
+}
+
+// ---- The id of a drawn row's best, in the peak's id's place: peaks [n_rows, 2].   grid n_rows   block 32
+extern "C" __global__ void __launch_bounds__(32) draws(const Draw* params, const uint64_t* keys, const int* ids, int n_parts,
+                                                      float* peaks) {
+    const int row = blockIdx.x;
+    if (!is_drawn(params[row], peaks[2 * row])) return;  // the whole warp
+    Candidate best{0, 0x7FFFFFFF};
+    for (int i = threadIdx.x; i < n_parts; i += 32) {
+        const int64_t at = int64_t(row) * n_parts + i;
+        best = better(best, {keys[at], ids[at]});
+    }
+    best = warp_best(best);
+    if (threadIdx.x == 0) peaks[2 * row + 1] = float_from_bits(uint32_t(best.id));
 }
 
 }  // namespace espalier

@@ -17,6 +17,7 @@ class ReferenceOps:
     """Weights stay as the file's bytes and are decoded whenever they are used."""
 
     name = "reference"
+    chooser = None
     kv_types = KV_TYPES
 
     def load_quant(
@@ -65,9 +66,6 @@ class ReferenceOps:
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
-
-    def peaks(self, logits: np.ndarray) -> None:
-        """The logits are in the host's memory."""
 
     def embed(self, table: QuantTensor, token_ids: np.ndarray) -> np.ndarray:
         n_out, n_in = table.shape

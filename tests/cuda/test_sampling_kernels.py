@@ -1,10 +1,19 @@
-"""The highest logit of each row, found on the device, is where NumPy's argmax finds it."""
+"""Tokens chosen on the device are those that engine/sampling.py chooses."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.choosing import draws_of
+from engine.plain_log import logarithm
+from engine.request import Request
+from engine.sampling import of_peak, sample
+from engine.types import SamplingParams
+from kernels.cuda import nvrtc
 from kernels.ops import Ops
-from support.cuda_device import ORDERS, generator, thread_order
+from support.cuda_device import ORDERS, cuda_device, generator, thread_order
+from support.cuda_emulator import EMULATOR
 from support.sequences import on
 
 #: Fewer than a block of threads, a block's part (4096) to the value, and several parts with a ragged end.
@@ -13,7 +22,7 @@ N_VOCABS = (1, 31, 300, 4096, 4097, 9001)
 
 def rows(n_vocab: int) -> np.ndarray:
     """[n_rows, n_vocab]: random rows, and those that an argmax may get wrong."""
-    rng = generator("peaks", n_vocab)
+    rng = generator("logits", n_vocab)
     values = rng.normal(0, 4, (12, n_vocab)).astype(np.float32)
     at = rng.integers(0, n_vocab, (12, 3))
     values[1] -= 100  # all below zero
@@ -32,6 +41,14 @@ def rows(n_vocab: int) -> np.ndarray:
     return values
 
 
+def chosen(ops: Ops, logits: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The highest logits and the ids."""
+    ops.begin_step()
+    assert ops.chooser is not None
+    pairs = ops.to_host(ops.chooser.choose(on(ops, logits), on(ops, draws)))
+    return pairs[:, 0].copy(), pairs[:, 1].view(np.int32).copy()
+
+
 @pytest.mark.parametrize("n_vocab", N_VOCABS)
 def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> None:
     logits = rows(n_vocab)
@@ -39,9 +56,62 @@ def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> No
     expected = logits[np.arange(len(best)), best]
     for order in ORDERS:
         with thread_order(order):
-            cuda_ops.begin_step()
-            on_device = on(cuda_ops, logits)
-            got = cuda_ops.to_host(cuda_ops.peaks(on_device))
-            np.testing.assert_array_equal(got[:, 1].view(np.int32), best)
+            peaks, ids = chosen(cuda_ops, logits, np.zeros((len(logits), 8), np.int32))
+            np.testing.assert_array_equal(ids, best)
             # Not the NaN's payload or sign: they say the same to whoever reads them.
-            np.testing.assert_array_equal(got[:, 0], expected)
+            np.testing.assert_array_equal(peaks, expected)
+
+
+#: Temperatures from one that leaves only the highest logits to the highest allowed; min_p from none to ties only.
+TEMPERATURES = (5e-324, 1e-300, 1e-3, 0.7, 1.0, 2.0)
+MIN_PS = (0.0, 1e-9, 0.05, 1.0)
+
+
+@pytest.mark.parametrize("n_vocab", N_VOCABS)
+def test_draws_are_the_samplers_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> None:
+    rng = generator("draws", n_vocab)
+    requests = []
+    for i in range(12 * len(TEMPERATURES)):
+        params = SamplingParams(
+            temperature=TEMPERATURES[i // 12], min_p=MIN_PS[int(rng.integers(len(MIN_PS)))]
+        )
+        seed = int(rng.integers(0, 1 << 64, dtype=np.uint64))
+        requests.append(Request("r", params, seed, [0] * int(rng.integers(1, 1 << 10)), 1, 1))
+    logits = np.tile(rows(n_vocab), (len(TEMPERATURES), 1))
+    expected = sample(logits, requests)
+    for order in ORDERS:
+        with thread_order(order):
+            pairs = zip(*chosen(cuda_ops, logits, draws_of(requests)), strict=True)
+            assert [of_peak(int(token_id), float(peak)) for peak, token_id in pairs] == expected
+
+
+def test_noise_alone_decides_among_equals(cuda_ops: Ops) -> None:
+    requests = [Request("r", SamplingParams(), seed, [0] * 5, 1, 1) for seed in range(3000)]
+    logits = np.zeros((len(requests), 300), np.float32)
+    expected = [sampled.token_id for sampled in sample(logits, requests)]
+    assert chosen(cuda_ops, logits, draws_of(requests))[1].tolist() == expected
+
+
+def test_the_logarithm_has_numpys_bits() -> None:
+    rng = generator("logarithms")
+    spread = rng.uniform(1, 2, 20_000) * 2.0 ** rng.integers(-1022, 1023, 20_000)
+    noise = (
+        rng.integers(0, 1 << 32, 20_000) + 0.5
+    ) * 2.0**-32  # what draws take it of, and of that once more
+    edges = np.array(
+        [1.0, 0.5, 2.0, np.sqrt(0.5), np.nextafter(1, 0), np.nextafter(1, 2), 2.0**-33, 1 - 2.0**-33]
+    )
+    x = np.concatenate([spread, noise, -np.log(noise), edges, np.nextafter(edges, 0)])
+    with cuda_device():
+        import cupy
+
+        code = nvrtc.compile_cubin(EMULATOR / "arithmetic.cu", (), architecture(cupy)).cubin
+        values, results = cupy.asarray(x), cupy.zeros(len(x), np.float64)
+        kernel = cupy.RawModule(code=code).get_function("logarithms")
+        kernel((-(-len(x) // 32),), (32,), (values, results, np.int32(len(x))))
+        got = cupy.asnumpy(results)
+    np.testing.assert_array_equal(got.view(np.uint64), logarithm(x).view(np.uint64))
+
+
+def architecture(cupy: Any) -> str:
+    return f"sm_{cupy.cuda.Device(0).compute_capability}"

@@ -108,13 +108,14 @@ def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machi
 
 
 def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
-    """Three requests that come and go: greedy, sampled, and sampled with penalties."""
+    """Requests that come and go: greedy, drawn on the device, sampled by the host, and that with penalties."""
     config = EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64, kv_type=kv_type)
     engine = Engine(loaded, config)
     rng = np.random.default_rng(3)
     for name, params in {
         "greedy": SamplingParams(temperature=0, max_tokens=5, ignore_eos=True),
         "sampled": SamplingParams(temperature=0.9, top_p=0.9, seed=11, max_tokens=7, ignore_eos=True),
+        "drawn": SamplingParams(temperature=1.1, min_p=0.01, seed=2**64 - 1, max_tokens=9, ignore_eos=True),
         "penalized": SamplingParams(
             temperature=1.2, top_k=40, presence_penalty=1.0, seed=5, max_tokens=4, ignore_eos=True
         ),
@@ -165,7 +166,11 @@ def test_only_rows_that_the_host_draws_from_are_copied_to_it(
 ) -> None:
     loaded = load_model(tiny, cuda_ops)
     engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64))
-    requests = {"a": GREEDY, "b": GREEDY, "c": replace(GREEDY, temperature=1.0, max_tokens=4)}
+    requests = {
+        "a": GREEDY,
+        "b": replace(GREEDY, temperature=1.0, min_p=0.1),
+        "c": replace(GREEDY, temperature=1.0, top_p=0.9, max_tokens=4),
+    }
     for name, params in requests.items():
         engine.add(name, [5, 6, 7], params)
     logits_bytes = 4 * loaded.config.n_vocab
@@ -174,7 +179,7 @@ def test_only_rows_that_the_host_draws_from_are_copied_to_it(
         before = machine.n_bytes_downloaded
         engine.step()
         downloads.append(machine.n_bytes_downloaded - before)
-    # Eight bytes a row decide the greedy requests, a padding row's among them; "c" needs its logits while it runs.
+    # Eight bytes a row are the choice, a padding row's among them; "c" needs its logits while it runs.
     with_c = [8 * n_rows + logits_bytes for n_rows in (3, 4, 4, 4)]
     assert downloads == with_c + [8 * 2] * 8
 

@@ -1,10 +1,11 @@
-"""What is chosen from peaks and single rows is what the sampler chooses from all logits."""
+"""What is chosen on a device and from single rows is what the sampler chooses from all logits."""
 
 import numpy as np
 import pytest
 
-from engine.choosing import choose
+from engine.choosing import DRAW, choose, draws_of
 from engine.forward import Output
+from engine.philox import draw
 from engine.request import Request
 from engine.sampling import sample
 from engine.types import SamplingParams
@@ -23,6 +24,9 @@ PARAMS = {
         SamplingParams(temperature=0, repetition_penalty=5.0),
         # Nothing of this has a meaning at temperature 0.
         SamplingParams(temperature=0, top_k=1, top_p=0.1, min_p=0.5),
+        SamplingParams(temperature=1.3, min_p=0.1),
+        SamplingParams(temperature=0.7, top_p=0.9),
+        SamplingParams(temperature=0.7, top_k=5),
     ],
 }
 
@@ -32,9 +36,17 @@ class PeakOps(FakeOps):
 
     n_values = 0
 
-    def peaks(self, logits: np.ndarray) -> np.ndarray:
-        best = logits.argmax(axis=1).astype(np.int32)
-        return np.stack([logits[np.arange(len(best)), best], best.view(np.float32)], axis=1)
+    def choose(self, logits: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """The definition of `Chooser.choose`, row by row."""
+        chosen = logits.argmax(axis=1).astype(np.int32)
+        peaks = logits[np.arange(len(chosen)), chosen]
+        for i, (drawn,) in enumerate(draws.view(DRAW)):
+            if drawn["temperature"] and np.isfinite(peaks[i]):
+                scores = (logits[i].astype(np.float64) - float(peaks[i])) / drawn["temperature"]
+                kept = np.flatnonzero(scores >= drawn["floor"])
+                seed, position = int(drawn["seed"]), int(drawn["position"])
+                chosen[i] = draw(kept, scores[kept], seed=seed, position=position)
+        return np.stack([peaks, chosen.view(np.float32)], axis=1)
 
     def take_rows(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return x[rows]
@@ -53,17 +65,17 @@ def cases(name: str) -> tuple[np.ndarray, list[Request]]:
 
 
 @pytest.mark.parametrize("name", PARAMS)
-def test_a_backend_that_finds_peaks_changes_no_choice(name: str) -> None:
+def test_a_backend_that_chooses_changes_no_choice(name: str) -> None:
     logits, requests = cases(name)
     ops = PeakOps()
     padded = np.concatenate([logits, np.full((3, N_VOCAB), 99, np.float32)])
-    output = Output(padded, ops.peaks(padded), len(logits))
+    output = Output(padded, ops.choose(padded, np.pad(draws_of(requests), ((0, 3), (0, 0)))), len(logits))
     assert choose(ops, output, requests) == sample(logits, requests)
 
 
-def test_a_greedy_row_stays_where_it_is() -> None:
+def test_rows_that_the_device_decides_stay_there() -> None:
     logits, requests = cases("mixed")
     ops = PeakOps()
-    choose(ops, Output(logits, ops.peaks(logits), len(logits)), requests)
-    n_whole_rows = 3 * 3  # all but the two of each five that need nothing but the highest logit
+    choose(ops, Output(logits, ops.choose(logits, draws_of(requests)), len(logits)), requests)
+    n_whole_rows = 3 * 4  # of each eight: bias, penalty, top_p, top_k
     assert ops.n_values == 2 * len(logits) + n_whole_rows * N_VOCAB

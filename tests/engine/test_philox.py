@@ -1,9 +1,12 @@
 """Philox4x32-10 against the authors' known answers, and the noise built on it."""
 
+import math
+
 import numpy as np
 import pytest
 
-from engine.philox import gumbel, philox4x32, uniforms
+from engine.philox import draw, gumbel, philox4x32, uniforms
+from engine.plain_log import logarithm
 
 #: counter, key, output: kat_vectors of the Random123 distribution, philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [
@@ -61,5 +64,25 @@ def test_uniforms_are_uniform_and_never_0_or_1():
 
 def test_gumbel_is_finite_at_both_ends_of_the_range():
     ends = np.array([0.5, 2**32 - 0.5]) / 2**32
-    assert np.isfinite(-np.log(-np.log(ends))).all()
+    assert np.isfinite(-logarithm(-logarithm(ends))).all()
     assert np.isfinite(gumbel(np.arange(1000), seed=0, position=0)).all()
+
+
+def test_the_logarithm_is_within_4_ulp():
+    rng = np.random.default_rng(5)
+    x = np.concatenate(
+        [rng.uniform(1e-10, 24, 20_000), 1 - rng.random(20_000) * 2.0 ** rng.integers(-40, -1, 20_000)]
+    )
+    expected = np.array([math.log(v) for v in x])  # the platform's is within 1 ulp
+    assert (np.abs(logarithm(x) - expected) <= 5 * np.spacing(np.abs(expected))).all()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-13, 1.0, 1e300])
+def test_a_draw_is_the_highest_of_score_and_noise(spread):
+    rng = np.random.default_rng(6)
+    for seed in range(50):
+        token_ids = np.flatnonzero(rng.random(3000) < 0.9)
+        scores = -spread * rng.random(len(token_ids))
+        scores[rng.random(len(token_ids)) < 0.1] = -np.inf
+        expected = token_ids[np.argmax(scores + gumbel(token_ids, seed=seed, position=3))]
+        assert draw(token_ids, scores, seed=seed, position=3) == expected

@@ -36,6 +36,7 @@ class FakeOps:
     """The ops the engine itself calls."""
 
     name = "fake"
+    chooser = None
     kv_types = ("f16",)
 
     def begin_step(self) -> None:
@@ -55,9 +56,6 @@ class FakeOps:
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
-
-    def peaks(self, logits: np.ndarray) -> np.ndarray | None:
-        return None
 
     def new_kv_cache(
         self,

@@ -1,4 +1,5 @@
-// Two small kernels for the tests of the emulated CuPy.
+// Small kernels for the tests of the emulated CuPy and of the logarithm.
+#include "common/logarithm.h"
 #include "cuda/intrinsics.cuh"
 
 // y [n] += a x [n].
@@ -10,4 +11,10 @@ extern "C" __global__ void axpy(float a, const float* x, float* y, int n) {
 // *counter += 1, by one thread.
 extern "C" __global__ void count(int* counter) {
     if (threadIdx.x == 0) *counter += 1;
+}
+
+// y = log(x) as draws take it.
+extern "C" __global__ void logarithms(const double* x, double* y, int n) {
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n) y[i] = espalier::logarithm(x[i]);
 }
