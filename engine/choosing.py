@@ -1,8 +1,8 @@
 """Which rows of logits the host has to see, and what the device needs to know to choose from the others.
 
-A request whose token is the highest logit, or a draw from all tokens at its temperature, is decided where the logits
-are, if the backend chooses tokens: eight bytes a row cross to the host. The rows of others (penalties, bias, top_k,
-top_p) cross as they are, and sampling.py draws from them. The token is the same either way.
+A request whose token is the highest logit, or a draw at a temperature that only top_k and min_p restrict, is decided
+where the logits are, if the backend chooses tokens: eight bytes a row cross to the host. The rows of others
+(penalties, bias, top_p) cross as they are, and sampling.py draws from them. The token is the same either way.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.forward import Output
 from engine.request import Request
-from engine.sampling import Sampled, draws_from_all, needs_only_the_peak, of_peak, sample
+from engine.sampling import Sampled, needs_no_masses, needs_only_the_peak, of_peak, sample
 from kernels.ops import Ops
 
 #: What the device draws a row by: 32 bytes, which go up as eight int32. Temperature 0 takes the highest logit.
@@ -22,7 +22,7 @@ DRAW = np.dtype(
         ("floor", np.float64),  # of (logit - highest) / temperature, for tokens that may be drawn
         ("seed", np.uint64),
         ("position", np.uint32),
-        ("unused", np.uint32),
+        ("top_k", np.uint32),  # only so many of the highest logits; 0: all
     ]
 )
 
@@ -32,10 +32,11 @@ def draws_of(requests: Sequence[Request]) -> np.ndarray:
     draws = np.zeros(len(requests), DRAW)
     for draw, request in zip(draws, requests, strict=True):
         params = request.params
-        if params.temperature and draws_from_all(params):
+        if params.temperature and needs_no_masses(params):
             floor = math.log(params.min_p) if params.min_p > 0 else -math.inf
             draw["temperature"], draw["floor"] = params.temperature, floor
             draw["seed"], draw["position"] = request.seed, len(request.token_ids)
+            draw["top_k"] = max(params.top_k, 0)
     return draws.view(np.int32).reshape(len(requests), DRAW.itemsize // 4)
 
 
@@ -57,4 +58,4 @@ def choose(ops: Ops, output: Output, requests: Sequence[Request]) -> list[Sample
 
 
 def _needs_all_logits(request: Request) -> bool:
-    return not (needs_only_the_peak(request.params) or draws_from_all(request.params))
+    return not (needs_only_the_peak(request.params) or needs_no_masses(request.params))

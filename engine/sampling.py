@@ -91,9 +91,9 @@ def needs_only_the_peak(params: SamplingParams) -> bool:
     return params.temperature == 0 and not _changes_logits(params)
 
 
-def draws_from_all(params: SamplingParams) -> bool:
-    """Steps 1, 2, 4 and 5 change nothing: score + noise of every token, and min_p's bound, decide."""
-    return params.top_k <= 0 and params.top_p == 1 and not _changes_logits(params)
+def needs_no_masses(params: SamplingParams) -> bool:
+    """Steps 1, 2 and 5 change nothing: the logits as they are, top_k's and min_p's bounds and noise decide."""
+    return params.top_p == 1 and not _changes_logits(params)
 
 
 def of_peak(best: int, peak: float) -> Sampled:

@@ -172,5 +172,6 @@ class Chooser(Protocol):
 
         draws: rows of `engine.choosing.DRAW`. The result has the row's highest logit, which for a NaN is one, and the
         token id as int32 bits in a float's place: at temperature 0 or beside a logit that is not finite the id
-        numpy.argmax gives, else what `engine.philox.draw` does of all (logit - highest) / temperature >= floor.
+        numpy.argmax gives, else what `engine.philox.draw` does of those of the top_k (0: all) for which
+        (logit - highest) / temperature >= floor.
         """

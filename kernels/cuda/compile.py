@@ -101,8 +101,8 @@ def _attention_module(kv_type: str) -> KernelModule:
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
-    ("part_peaks", "peaks", "part_draws", "draws"),
-    hot=frozenset({"part_peaks", "part_draws"}),
+    ("part_peaks", "peaks", "draw_bounds", "part_draws", "draws"),
+    hot=frozenset({"part_peaks", "draw_bounds", "part_draws"}),
 )
 
 _BANDWIDTH = KernelModule("bandwidth", "bandwidth.cu", ("read_stream",))

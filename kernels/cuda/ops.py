@@ -167,12 +167,13 @@ class CudaOps:
         n_parts = -(-n_vocab // SAMPLING_PART)
         keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
         ids = self._arena.take(n_rows, n_parts)
+        bounds = self._arena.take(n_rows, 2)
         out = self._arena.take(n_rows, 2)
         self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
         self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
-        self._run(
-            "sampling", "part_draws", (n_parts, n_rows), THREADS, logits, n_vocab, draws, out, keys, ids
-        )
+        row = (logits, n_vocab, draws, out, bounds)
+        self._run("sampling", "draw_bounds", (n_rows,), THREADS, *row)
+        self._run("sampling", "part_draws", (n_parts, n_rows), THREADS, *row, keys, ids)
         self._run("sampling", "draws", (n_rows,), 32, draws, keys, ids, n_parts, out)
         return out
 

@@ -64,7 +64,8 @@ struct Draw {  // engine/choosing.py, DRAW
     double temperature;  // 0: the peak is chosen
     double floor;        // of (logit - peak) / temperature: min_p's, or -infinity
     uint32_t key[2];     // the seed
-    uint32_t position, unused;
+    uint32_t position;
+    uint32_t top_k;  // only so many of the highest logits may be drawn; 0: all
 };
 static_assert(sizeof(Draw) == 32, "rows of int32 [8]");
 
@@ -112,15 +113,72 @@ ESP_FN double gumbel(uint32_t word) {
 
 ESP_FN bool is_drawn(const Draw& draw, float peak) { return draw.temperature > 0.0 && peak - peak == 0.0f; }
 
+// One digit of the k-th highest key: the highest whose count, with those of higher digits, reaches k. One warp; `count` by digit.
+struct Digit {
+    int digit;
+    int n_above;  // keys of higher digits
+};
+
+ESP_FN void find_digit(const int* count, int k, Digit* found) {
+    const int lane = threadIdx.x, highest = 255 - 8 * lane;  // a lane has eight digits, downwards
+    int sum = 0;
+    for (int j = 0; j < 8; ++j) sum += count[highest - j];
+    int up_to_here = sum;
+    for (int lanes = 1; lanes < 32; lanes *= 2) {
+        const int other = shfl_up(up_to_here, lanes);
+        if (lane >= lanes) up_to_here += other;
+    }
+    int above = up_to_here - sum;
+    if (above >= k || up_to_here < k) return;
+    for (int j = 0; j < 8; ++j) {
+        if (above + count[highest - j] >= k) {
+            *found = {highest - j, above};
+            return;
+        }
+        above += count[highest - j];
+    }
+}
+
+// ---- bounds [n_rows]: the least key of those that top_k leaves, 0 where it leaves all; a byte of the keys at a time.
+// grid n_rows   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) draw_bounds(const float* x, int n, const Draw* draws, const float* peaks,
+                                                                  uint64_t* bounds) {
+    __shared__ int count[256];
+    __shared__ Digit found;
+    const int row = blockIdx.x;
+    const Draw draw = draws[row];
+    if (!is_drawn(draw, peaks[2 * row])) return;  // the whole block
+    x += int64_t(row) * n;
+    uint64_t bound = 0, known = 0;  // known: the bits that bound has already
+    int k = draw.top_k == 0 || draw.top_k >= uint32_t(n) ? 0 : int(draw.top_k);
+    for (int shift = 56; shift >= 0 && k > 0; shift -= 8) {
+        count[threadIdx.x] = 0;
+        block_sync();
+        for (int i = threadIdx.x; i < n; i += kThreads) {
+            const uint64_t key = key_of(x[i], i);
+            if ((key & known) == bound) atomic_add(&count[key >> shift & 255], 1);
+        }
+        block_sync();
+        if (threadIdx.x < 32) find_digit(count, k, &found);
+        block_sync();
+        bound |= uint64_t(found.digit) << shift, known |= uint64_t(255) << shift;
+        k -= found.n_above;
+        if (count[found.digit] == k) k = 0;  // all that begin like this: no further bits are needed
+        block_sync();
+    }
+    if (threadIdx.x == 0) bounds[row] = bound;
+}
+
 // ---- keys, ids [n_rows, gridDim.x]: the best of each part; peaks as `peaks` left them.   grid (ceil(n / 4096), n_rows)
 // block 256
 extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const Draw* draws, const float* peaks,
-                                                                 uint64_t* keys, int* ids) {
+                                                                 const uint64_t* bounds, uint64_t* keys, int* ids) {
     __shared__ uint64_t key_of_warps[kThreads / 32];
     __shared__ int id_of_warps[kThreads / 32];
     const Draw draw = draws[blockIdx.y];
     const float peak = peaks[2 * blockIdx.y];
     if (!is_drawn(draw, peak)) return;  // the whole block
+    const uint64_t bound = bounds[blockIdx.y];
     const float* row = x + int64_t(blockIdx.y) * n;
     const int first = int(blockIdx.x) * kPart, end = min(first + kPart, n);
     Candidate best{0, n};
@@ -129,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x
         philox(uint32_t(at / 4), draw, words);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-            if (at + j >= end) continue;
+            if (at + j >= end || key_of(row[at + j], at + j) < bound) continue;
             const double score = (double(row[at + j]) - double(peak)) / draw.temperature;
             if (score >= draw.floor) best = better(best, {ordered_bits(score + gumbel(words[j])), at + j});
         }

@@ -73,7 +73,10 @@ def test_draws_are_the_samplers_in_any_thread_order(cuda_ops: Ops, n_vocab: int)
     requests = []
     for i in range(12 * len(TEMPERATURES)):
         params = SamplingParams(
-            temperature=TEMPERATURES[i // 12], min_p=MIN_PS[int(rng.integers(len(MIN_PS)))]
+            temperature=TEMPERATURES[i // 12],
+            min_p=MIN_PS[int(rng.integers(len(MIN_PS)))],
+            # Two rows of three; one, few, all but one, all, more: of ties at the edge the lower ids stay.
+            top_k=int(rng.choice([1, 2, 40, n_vocab // 2, n_vocab - 1, n_vocab, 2**31 - 1])) * bool(i % 3),
         )
         seed = int(rng.integers(0, 1 << 64, dtype=np.uint64))
         requests.append(Request("r", params, seed, [0] * int(rng.integers(1, 1 << 10)), 1, 1))

@@ -115,7 +115,9 @@ def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
     for name, params in {
         "greedy": SamplingParams(temperature=0, max_tokens=5, ignore_eos=True),
         "sampled": SamplingParams(temperature=0.9, top_p=0.9, seed=11, max_tokens=7, ignore_eos=True),
-        "drawn": SamplingParams(temperature=1.1, min_p=0.01, seed=2**64 - 1, max_tokens=9, ignore_eos=True),
+        "drawn": SamplingParams(
+            temperature=1.1, top_k=20, min_p=0.01, seed=2**64 - 1, max_tokens=9, ignore_eos=True
+        ),
         "penalized": SamplingParams(
             temperature=1.2, top_k=40, presence_penalty=1.0, seed=5, max_tokens=4, ignore_eos=True
         ),

@@ -43,7 +43,8 @@ class PeakOps(FakeOps):
         for i, (drawn,) in enumerate(draws.view(DRAW)):
             if drawn["temperature"] and np.isfinite(peaks[i]):
                 scores = (logits[i].astype(np.float64) - float(peaks[i])) / drawn["temperature"]
-                kept = np.flatnonzero(scores >= drawn["floor"])
+                order = np.argsort(-logits[i], kind="stable")[: int(drawn["top_k"]) or None]
+                kept = np.sort(order[scores[order] >= drawn["floor"]])
                 seed, position = int(drawn["seed"]), int(drawn["position"])
                 chosen[i] = draw(kept, scores[kept], seed=seed, position=position)
         return np.stack([peaks, chosen.view(np.float32)], axis=1)
@@ -77,5 +78,5 @@ def test_rows_that_the_device_decides_stay_there() -> None:
     logits, requests = cases("mixed")
     ops = PeakOps()
     choose(ops, Output(logits, ops.choose(logits, draws_of(requests)), len(logits)), requests)
-    n_whole_rows = 3 * 4  # of each eight: bias, penalty, top_p, top_k
+    n_whole_rows = 3 * 3  # of each eight: bias, penalty, top_p
     assert ops.n_values == 2 * len(logits) + n_whole_rows * N_VOCAB
