@@ -18,7 +18,14 @@ from kernels.cpu import _native
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "sanitized"
 TOOLS = Path(sys.executable).parent  # cmake and ninja of the `dev` extra
-TESTS = ("test_cpu_ops.py", "test_cpu_linear.py", "test_cpu_attention.py", "test_finite.py")
+TESTS = (
+    "test_cpu_ops.py",
+    "test_cpu_linear.py",
+    "test_cpu_attention.py",
+    "test_cpu_recorded.py",
+    "test_thread_pool.py",
+    "test_finite.py",
+)
 #: Adds two arrays where the second is a float too short, or starts at an odd address.
 FAULT = """
 import support.sanitized_native

@@ -91,9 +91,9 @@ def use_matrix(
 
 
 def attention_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
-    heads = ((4, 4), (8, 2), (3, 1), (40, 1)) if wide else ((6, 2), (3, 1))
-    dims = (1, 2, 6, 15, 16, 17, 24, 32, 33, 64, 80, 100, 128, 160, 256) if wide else (6, 32, 80)
-    block_sizes = (16, 32, 48, 256) if wide else (16, 32)
+    heads = ((8, 2), (3, 1), (40, 1)) if wide else ((6, 2), (3, 1))
+    dims = (1, 6, 15, 16, 17, 32, 33, 80, 128, 160) if wide else (6, 32, 80)
+    block_sizes = (16, 32, 48) if wide else (16, 32)
     contexts = (1, 15, 16, 17, 33, 64, 255, 256, 257, 530) if wide else (1, 16, 33, 257)
     for kv_type, (n_head, n_head_kv), head_dim, block_size, context in product(
         KV_TYPES, heads, dims, block_sizes, contexts
