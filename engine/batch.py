@@ -40,10 +40,10 @@ class Batch:
     n_rows: int
 
 
-def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, min_columns: int = 1) -> Batch:
+def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
     """Lay the chunks end to end. Every chunk has at least one token and blocks enough for its context.
 
-    min_columns: of the block table, which is as wide as the longest list of blocks where that is more.
+    The block table is as wide as the longest list of blocks.
     """
     lengths = np.array([len(c.token_ids) for c in chunks], np.int32)
     n_cached = np.array([c.n_cached for c in chunks], np.int32)
@@ -57,7 +57,7 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, min_columns:
     np.cumsum(lengths, out=query_start[1:])
     positions = _ranges(n_cached, lengths)
     context_lens = n_cached + lengths
-    block_table = _block_table(chunks, context_lens, block_size, min_columns)
+    block_table = _block_table(chunks, context_lens, block_size)
     sequence = np.repeat(np.arange(len(chunks)), lengths)  # [n_tokens]
     slots = block_table[sequence, positions // block_size] * block_size + positions % block_size
     hidden_rows = _ranges(query_start[1:] - want_rows, want_rows)
@@ -73,6 +73,27 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, min_columns:
     )
 
 
+def build_decode_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_columns: int) -> Batch:
+    """What build_batch makes of chunks of one token and one row each, PADDING among them: between two passes that
+    fill the caches with weights every call of NumPy is a slow one, so here are few. n_columns: of the block table."""
+    n = len(chunks)
+    positions = [chunk.n_cached for chunk in chunks]
+    table = np.full((n, n_columns), -1, np.int32)
+    slots = [-1] * n
+    for i, (_, position, block_ids, _) in enumerate(chunks):
+        if block_ids:
+            assert len(block_ids) * block_size > position, "a chunk has too few KV blocks for its context"
+            table[i, : len(block_ids)] = block_ids
+            slots[i] = block_ids[position // block_size] * block_size + position % block_size
+    numbers = np.arange(n + 1, dtype=np.int32)
+    lists = ([chunk.token_ids[0] for chunk in chunks], positions, slots)
+    token_ids, on_device, slot_ids = (ops.index_array(np.array(values, np.int32)) for values in lists)
+    hidden_rows = ops.index_array(numbers[:n])
+    contexts = np.array(positions, np.int32) + 1
+    attention = AttentionBatch(*map(ops.index_array, (numbers, contexts, table)))
+    return Batch(token_ids, on_device, slot_ids, hidden_rows, attention, n, n)
+
+
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """range(start, start + length) for each pair, laid end to end, int32."""
     ends = np.cumsum(lengths, dtype=np.int32)
@@ -80,13 +101,11 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts, lengths).astype(np.int32) + within
 
 
-def _block_table(
-    chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int, min_columns: int
-) -> np.ndarray:
+def _block_table(chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int) -> np.ndarray:
     """[n_seqs, max_blocks] int32, unused entries -1."""
     n_blocks = np.array([len(c.block_ids) for c in chunks])
     assert (n_blocks * block_size >= context_lens).all(), "a chunk has too few KV blocks for its context"
-    table = np.full((len(chunks), max(int(n_blocks.max()), min_columns)), -1, np.int32)
+    table = np.full((len(chunks), int(n_blocks.max())), -1, np.int32)
     for row, chunk in zip(table, chunks, strict=True):
         row[: len(chunk.block_ids)] = chunk.block_ids
     return table

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.batch import PADDING, Batch, Chunk, build_batch
+from engine.batch import PADDING, Batch, Chunk, build_batch, build_decode_batch
 from kernels.ops import Array, LayerCache, Ops
 
 
@@ -49,7 +49,7 @@ class ForwardPass:
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
         padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
-        batch = build_batch(padded, self._block_size, self._ops, n_columns)
+        batch = build_decode_batch(padded, self._block_size, self._ops, n_columns)
         on_device = None
         if draws is not None:
             on_device = self._ops.index_array(np.pad(draws, ((0, n_seqs - len(chunks)), (0, 0))))

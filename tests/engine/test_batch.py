@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.batch import Chunk, build_batch
+from engine.batch import PADDING, Chunk, build_batch, build_decode_batch
 
 
 class HostOps:
@@ -66,3 +66,23 @@ def test_attention_arrays_say_where_each_sequence_is():
 def test_a_chunk_that_cannot_be_is_our_bug(chunk):
     with pytest.raises(AssertionError):
         build_batch([chunk], 32, HostOps())
+
+
+def test_a_decode_batch_is_the_general_one_with_a_wider_table() -> None:
+    chunks = [Chunk([7], 0, [3]), Chunk([8], 5, [1, 0, 9]), PADDING]
+    general, fast = build_batch(chunks, 2, HostOps()), build_decode_batch(chunks, 2, HostOps(), 16)
+    for name in ("token_ids", "positions", "slots", "hidden_rows"):
+        got, expected = getattr(fast, name), getattr(general, name)
+        np.testing.assert_array_equal(got, expected, err_msg=name)
+        assert got.dtype == expected.dtype
+    for got, expected in zip(fast.attention[:2], general.attention[:2], strict=True):
+        np.testing.assert_array_equal(got, expected)
+    table = fast.attention.block_table
+    np.testing.assert_array_equal(table[:, :3], general.attention.block_table)
+    assert (table[:, 3:] == -1).all()
+    assert (fast.n_tokens, fast.n_rows) == (general.n_tokens, general.n_rows)
+
+
+def test_a_decode_batch_with_too_few_blocks_is_a_bug_found_at_once() -> None:
+    with pytest.raises(AssertionError, match="too few KV blocks"):
+        build_decode_batch([Chunk([7], 2, [3])], 2, HostOps(), 16)
