@@ -88,6 +88,14 @@ static inline void score_rows(const QueryTile& t, int64_t row, const CachedHead&
     }
 }
 
+// Scores of the rows from `row` on: kRows at once while there are as many, then half as many ...
+template <class C, int kRows>
+static inline void score_rows_from(const QueryTile& t, int64_t row, const CachedHead& keys, int64_t block_size,
+                                   int64_t position, int64_t column) {
+    for (; row + kRows <= t.n_rows; row += kRows) score_rows<C, kRows>(t, row, keys, block_size, position, column);
+    if constexpr (kRows > 1) score_rows_from<C, kRows / 2>(t, row, keys, block_size, position, column);
+}
+
 // Scores of all queries with positions [first, last), first a multiple of kKvSplit.
 template <class C>
 static void score_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
@@ -96,10 +104,7 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
     for (int64_t position = first; position < last; position += 16) {
         const CachedHead keys =
             C::keys(cache, item.block_ids[position / block_size], item.head_kv, position % block_size);
-        int64_t row = 0;
-        for (; row + kScoreRows <= t.n_rows; row += kScoreRows)
-            score_rows<C, kScoreRows>(t, row, keys, block_size, position, position - first);
-        for (; row < t.n_rows; ++row) score_rows<C, 1>(t, row, keys, block_size, position, position - first);
+        score_rows_from<C, kScoreRows>(t, 0, keys, block_size, position, position - first);
     }
 }
 
