@@ -14,6 +14,7 @@ namespace espalier::ESPALIER_TIER {
 
 constexpr int kScoreRows = 8;    // queries that share one conversion of 16 keys
 constexpr int kOutputRows = 4;   // queries and
+constexpr int kValuesAhead = 16; // positions whose values are fetched early
 constexpr int kOutputDims = 64;  // dimensions that share one conversion of a value row
 
 // The queries of one item: row = token * group + head, and where each stops seeing.
@@ -96,6 +97,16 @@ static inline void score_rows_from(const QueryTile& t, int64_t row, const Cached
     if constexpr (kRows > 1) score_rows_from<C, kRows / 2>(t, row, keys, block_size, position, column);
 }
 
+// While sixteen keys of a block are scored, their share of the next block is fetched: a head's blocks lie far apart, and
+// what fetches ahead by itself stops at the end of each.
+static inline void prefetch_keys(const PagedCache& cache, const AttentionItem& item, int64_t position, int64_t last) {
+    const int64_t block = position / cache.block_size + 1;
+    if (block * cache.block_size >= last) return;
+    const int64_t bytes = cache.key_bytes(), steps = cache.block_size / 16, step = position % cache.block_size / 16;
+    const uint8_t* next = cache.keys(item.block_ids[block], item.head_kv);
+    for (int64_t at = bytes * step / steps; at < bytes * (step + 1) / steps; at += 64) prefetch(next + at);
+}
+
 // Scores of all queries with positions [first, last), first a multiple of kKvSplit.
 template <class C>
 static void score_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
@@ -104,6 +115,7 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
     for (int64_t position = first; position < last; position += 16) {
         const CachedHead keys =
             C::keys(cache, item.block_ids[position / block_size], item.head_kv, position % block_size);
+        prefetch_keys(cache, item, position, last);
         score_rows_from<C, kScoreRows>(t, 0, keys, block_size, position, position - first);
     }
 }
@@ -147,6 +159,8 @@ static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last,
     const int64_t seen = t.visible(row) - first;  // by the first row, which sees least
     const int64_t shared = seen < 0 ? 0 : seen < n ? seen : n;
     for (int64_t i = 0; i < shared; ++i) {
+        const int64_t ahead = i + kValuesAhead < n ? i + kValuesAhead : n - 1;
+        prefetch(t.values[ahead].data), prefetch(t.values[ahead].data + 64);
         F32 value[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) value[v] = C::load_values(t.values[i], dim + 16 * v);
