@@ -207,9 +207,14 @@ async def test_a_drain_that_takes_too_long_tells_the_streams(tiny_model: Path) -
             posts = [asyncio.create_task(client.post(f"{server.url}/v1/completions", json=b)) for b in bodies]
             await asyncio.sleep(0.5)
             server.terminate()
-            answers = await asyncio.gather(*posts)
-        assert all(answer.text.endswith("data: [DONE]\n\n") for answer in answers)
-        assert any('"error"' in answer.text for answer in answers)
+            results = await asyncio.gather(*posts, return_exceptions=True)
+        # On a busy machine some come too late: they find nobody listening, or a server that takes no more.
+        answers = [result for result in results if not isinstance(result, httpx.ConnectError)]
+        streams = [answer.text for answer in answers if answer.status_code == 200]
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        assert streams
+        assert all(text.endswith("data: [DONE]\n\n") for text in streams)
+        assert any('"error"' in text for text in streams)
         assert await asyncio.to_thread(server.wait) == 0
 
 
