@@ -182,6 +182,8 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 def plot(path: Path) -> Path | None:
     """Beside the CSV file: a panel a type and shape, cold weights, up to eight tokens. None without matplotlib."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["cache"] == "cold" and int(row["n_tokens"]) <= 8]
     if importlib.util.find_spec("matplotlib") is None:
         return None
     import matplotlib
@@ -189,8 +191,6 @@ def plot(path: Path) -> Path | None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["cache"] == "cold" and int(row["n_tokens"]) <= 8]
     panels = list(dict.fromkeys((row["type"], row["n_out"], row["n_in"]) for row in rows))
     n_columns = min(4, len(panels))
     n_lines = -(-len(panels) // n_columns)
