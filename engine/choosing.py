@@ -6,7 +6,7 @@ where the logits are, if the backend chooses tokens: eight bytes a row cross to 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,29 +27,41 @@ DRAW = np.dtype(
 )
 
 
-def draws_of(requests: Sequence[Request]) -> np.ndarray:
-    """int32 [n_rows, 8], rows of DRAW. Those that the host decides are as for a greedy request."""
+def draws_of(requests: Sequence[Request], n_unread: int = 0) -> np.ndarray:
+    """int32 [n_rows, 8], rows of DRAW. Those that the host decides are as for a greedy request.
+
+    n_unread: tokens that each request has by then and that nobody has read.
+    """
     draws = np.zeros(len(requests), DRAW)
     for draw, request in zip(draws, requests, strict=True):
         params = request.params
         if params.temperature and needs_no_masses(params):
             floor = math.log(params.min_p) if params.min_p > 0 else -math.inf
             draw["temperature"], draw["floor"] = params.temperature, floor
-            draw["seed"], draw["position"] = request.seed, len(request.token_ids)
+            draw["seed"], draw["position"] = request.seed, len(request.token_ids) + n_unread
             draw["top_k"] = max(params.top_k, 0)
     return draws.view(np.int32).reshape(len(requests), DRAW.itemsize // 4)
 
 
-def choose(ops: Ops, output: Output, requests: Sequence[Request]) -> list[Sampled]:
+def fetch(ops: Ops, output: Output, requests: Sequence[Request]) -> Callable[[], np.ndarray] | None:
+    """Begin to bring the device's choices to the host (`Chooser.fetch`); None where the host decides every row."""
+    if ops.chooser is None or output.chosen is None or all(map(needs_all_logits, requests)):
+        return None
+    return ops.chooser.fetch(output.chosen)
+
+
+def choose(
+    ops: Ops, output: Output, fetched: Callable[[], np.ndarray] | None, requests: Sequence[Request]
+) -> list[Sampled]:
     """One token for each row: row i for requests[i], as sampling.sample would choose from all of the logits."""
-    whole = [i for i, request in enumerate(requests) if _needs_all_logits(request)]
-    if output.chosen is None or len(whole) == len(requests):
+    if fetched is None:
         return sample(ops.to_host(output.logits)[: output.n_rows], requests)
-    pairs = ops.to_host(output.chosen)[: output.n_rows]
+    pairs = fetched()[: output.n_rows]
     chosen = [
         of_peak(int(token_id), float(peak))
         for peak, token_id in zip(pairs[:, 0], pairs[:, 1].view(np.int32), strict=True)
     ]
+    whole = [i for i, request in enumerate(requests) if needs_all_logits(request)]
     if whole:
         rows = ops.take_rows(output.logits, ops.index_array(np.array(whole)))
         for i, sampled in zip(whole, sample(ops.to_host(rows), [requests[i] for i in whole]), strict=True):
@@ -57,5 +69,6 @@ def choose(ops: Ops, output: Output, requests: Sequence[Request]) -> list[Sample
     return chosen
 
 
-def _needs_all_logits(request: Request) -> bool:
+def needs_all_logits(request: Request) -> bool:
+    """The host decides: its row of logits has to come down."""
     return not (needs_only_the_peak(request.params) or needs_no_masses(request.params))

@@ -17,6 +17,13 @@ class Output(NamedTuple):
     n_rows: int  # those the chunks want
 
 
+class Predecessor(NamedTuple):
+    """A pass whose tokens are on the backend only: row rows[i] of chosen has the token of the next pass's chunk i."""
+
+    chosen: Array
+    rows: Sequence[int]
+
+
 class ForwardPass:
     """One model over one KV cache."""
 
@@ -32,11 +39,20 @@ class ForwardPass:
         output = self.compute(chunks)
         return None if output is None else self._ops.to_host(output.logits)[: output.n_rows]
 
-    def compute(self, chunks: Sequence[Chunk], draws: np.ndarray | None = None) -> Output | None:
-        """The same, left where it was computed. draws int32 [n_rows, 8]: for `Ops.choose`, of the same pass."""
+    def compute(
+        self,
+        chunks: Sequence[Chunk],
+        draws: np.ndarray | None = None,
+        predecessor: Predecessor | None = None,
+    ) -> Output | None:
+        """The same, left where it was computed. draws int32 [n_rows, 8]: for `Ops.choose`, of the same pass.
+
+        With a predecessor every chunk is one token, whatever it says, and wants its row.
+        """
         self._ops.begin_step()
         if all(len(chunk.token_ids) == 1 and chunk.want_rows == 1 for chunk in chunks):
-            return Output(*self._decode(chunks, draws), len(chunks))
+            return Output(*self._decode(chunks, draws, predecessor), len(chunks))
+        assert predecessor is None, "only a decode step can follow one that nobody has read"
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
             self._model.forward(self._ops, batch, self._layers)
@@ -44,7 +60,9 @@ class ForwardPass:
         on_device = None if draws is None else self._ops.index_array(draws)
         return Output(*self._logits(batch, on_device), batch.n_rows)
 
-    def _decode(self, chunks: Sequence[Chunk], draws: np.ndarray | None) -> tuple[Array, Array | None]:
+    def _decode(
+        self, chunks: Sequence[Chunk], draws: np.ndarray | None, predecessor: Predecessor | None
+    ) -> tuple[Array, Array | None]:
         """Of n_seqs rows; a padded pass has rows beyond the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
@@ -53,6 +71,12 @@ class ForwardPass:
         on_device = None
         if draws is not None:
             on_device = self._ops.index_array(np.pad(draws, ((0, n_seqs - len(chunks)), (0, 0))))
+        if (
+            predecessor is not None
+        ):  # its array comes last: those of a recorded pass have to lie where they lay
+            rows = self._ops.index_array(np.array([*predecessor.rows, *[-1] * (n_seqs - len(chunks))]))
+            assert self._ops.chooser is not None
+            self._ops.chooser.pass_on(predecessor.chosen, rows, batch.token_ids)
         key = (self._identity, n_seqs, n_columns, draws is None)
         return self._ops.recorded(key, lambda: self._logits(batch, on_device))
 

@@ -175,3 +175,13 @@ class Chooser(Protocol):
         numpy.argmax gives, else what `engine.philox.draw` does of those of the top_k (0: all) for which
         (logit - highest) / temperature >= floor.
         """
+
+    def fetch(self, chosen: Array) -> Callable[[], np.ndarray]:
+        """Begin to bring what `choose` returned to the host. Whoever calls the result waits for that and for no later
+        work, and gets float32 [n_rows, 2], valid until the next `fetch` but one.
+        """
+
+    def pass_on(self, chosen: Array, rows: Array, token_ids: Array) -> None:
+        """token_ids[i] becomes the id in chosen[rows[i]], where rows[i] is not negative: a pass can follow one whose
+        tokens nobody has read yet. chosen is of the pass before, rows and token_ids are index arrays of this one.
+        """

@@ -2,7 +2,7 @@
 
 Bit for bit what the CPU backend computes: the linears by one formula (common/linear_formula.h), norms, exponentials
 and attention in the CPU's own order. Where a linear follows, the int8 form of an activation is written by the kernel
-that makes it. Nothing waits for the device but `to_host`.
+that makes it. Nothing waits for the device but `to_host` and whoever reads what the chooser fetched.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -13,6 +13,7 @@ import numpy as np
 
 from kernels.cpu.ops import CpuOps
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
+from kernels.cuda.chooser import DeviceChooser
 from kernels.cuda.device import Device, DeviceBuffer
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.linear_forms import (
@@ -30,7 +31,6 @@ from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_by
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
-SAMPLING_PART = 4096  # sampling.cu, kPart
 QUERY_ROWS = 8  # attention.cu, kRows
 MAX_HEAD_DIM = 256
 #: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
@@ -68,6 +68,7 @@ class CudaOps:
         self._indices = IndexArena(self._device)
         self._recorder = Recorder(self._device, self._arena)
         self._forms = FormChooser(self._device)
+        self._chooser = DeviceChooser(self._device, self._arena, self._run)
         self._host = self._device.pinned(0)
         self._arrivals = self._device.allocate(4 * ARRIVALS)  # every launch that counts in it leaves zeros
         self._device.clear(self._arrivals.pointer, 4 * ARRIVALS)
@@ -81,7 +82,7 @@ class CudaOps:
 
     @property
     def chooser(self) -> Chooser:
-        return self
+        return self._chooser
 
     # Loading
 
@@ -161,21 +162,6 @@ class CudaOps:
         self._device.download(self._host[:n_bytes], x.pointer)
         self._device.synchronize()
         return self._host[:n_bytes].view(np.float32).reshape(x.shape)
-
-    def choose(self, logits: DeviceArray, draws: DeviceArray) -> DeviceArray:
-        n_rows, n_vocab = logits.shape
-        n_parts = -(-n_vocab // SAMPLING_PART)
-        keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
-        ids = self._arena.take(n_rows, n_parts)
-        bounds = self._arena.take(n_rows, 2)
-        out = self._arena.take(n_rows, 2)
-        self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
-        self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
-        row = (logits, n_vocab, draws, out, bounds)
-        self._run("sampling", "draw_bounds", (n_rows,), THREADS, *row)
-        self._run("sampling", "part_draws", (n_parts, n_rows), THREADS, *row, keys, ids)
-        self._run("sampling", "draws", (n_rows,), 32, draws, keys, ids, n_parts, out)
-        return out
 
     def embed(self, table: QuantTensor, token_ids: DeviceArray) -> DeviceArray:
         matrix: DeviceMatrix = table.data

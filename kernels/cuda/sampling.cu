@@ -218,4 +218,11 @@ extern "C" __global__ void __launch_bounds__(32) draws(const Draw* params, const
     if (threadIdx.x == 0) peaks[2 * row + 1] = float_from_bits(uint32_t(best.id));
 }
 
+// ---- Chosen ids become the next pass's tokens before the host knows them: token_ids [n], that of row rows[i] of peaks; the
+// host's where rows[i] < 0.   grid ceil(n / 32)   block 32
+extern "C" __global__ void __launch_bounds__(32) pass_on(const float* peaks, const int* rows, int n, int* token_ids) {
+    const int i = int(blockIdx.x) * 32 + int(threadIdx.x);
+    if (i < n && rows[i] >= 0) token_ids[i] = int(bits_from_float(peaks[2 * rows[i] + 1]));
+}
+
 }  // namespace espalier

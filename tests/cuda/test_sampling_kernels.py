@@ -95,6 +95,24 @@ def test_noise_alone_decides_among_equals(cuda_ops: Ops) -> None:
     assert chosen(cuda_ops, logits, draws_of(requests))[1].tolist() == expected
 
 
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 100])
+def test_chosen_ids_become_the_next_passs_tokens(cuda_ops: Ops, n: int) -> None:
+    """Rows in any order; a row -1 keeps the host's token; ids are bits, also those that are a NaN's."""
+    rng = generator("pass on", n)
+    ids = rng.integers(0, 1 << 31, n + 3, dtype=np.int32)
+    ids[0] = 0x7FC00001
+    rows, own = rng.integers(-1, len(ids), n), rng.integers(0, 100, n)
+    pairs = np.stack([np.zeros(len(ids), np.float32), ids.view(np.float32)], axis=1)
+    for order in ORDERS:
+        with thread_order(order):
+            cuda_ops.begin_step()
+            assert cuda_ops.chooser is not None
+            chosen, token_ids = on(cuda_ops, pairs), cuda_ops.index_array(own)
+            cuda_ops.chooser.pass_on(chosen, cuda_ops.index_array(rows), token_ids)
+            got = cuda_ops.to_host(token_ids).view(np.int32)
+            np.testing.assert_array_equal(got, np.where(rows < 0, own, ids[rows]))
+
+
 def test_the_logarithm_has_numpys_bits() -> None:
     rng = generator("logarithms")
     spread = rng.uniform(1, 2, 20_000) * 2.0 ** rng.integers(-1022, 1023, 20_000)

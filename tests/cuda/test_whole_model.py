@@ -162,6 +162,34 @@ def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: 
     assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
 
 
+@pytest.mark.skipif(ON_CARD, reason="a card runs when it runs")
+def test_steps_launched_ahead_read_their_own_tokens_on_a_device_that_runs_at_once(
+    tiny: Path, cpu_ops: Ops
+) -> None:
+    """Else the device runs as late as it may: neither may show in a token."""
+    with cuda_device(Machine(eager=True)):
+        on_gpu = greedy_texts(load_model(tiny, load_backend("cuda")))
+    assert on_gpu == greedy_texts(load_model(tiny, cpu_ops))
+
+
+@pytest.mark.skipif(ON_CARD, reason="the emulated device says what it has run")
+def test_a_step_is_enqueued_before_the_tokens_of_the_last_one_are_waited_for(
+    tiny: Path, cuda_ops: Ops, machine: Machine
+) -> None:
+    """The emulated device runs only what somebody waits for: here one step of two, the first's tokens alone."""
+    engine = Engine(
+        load_model(tiny, cuda_ops), EngineConfig(max_batch=1, kv_block_size=BLOCK_SIZE, ctx_size=64)
+    )
+    engine.add("a", [5, 6, 7], replace(GREEDY, max_tokens=2))
+    n_kernels = len(machine.launched)
+    assert len(engine.step()) == 1
+    ran = machine.launched[n_kernels:]
+    assert (ran.count("peaks"), ran.count("pass_on")) == (1, 0)
+    assert len(engine.step()) == 1
+    ran = machine.launched[n_kernels:]
+    assert (ran.count("peaks"), ran.count("pass_on")) == (2, 1)
+
+
 @pytest.mark.skipif(ON_CARD, reason="the emulated device counts what is copied")
 def test_only_rows_that_the_host_draws_from_are_copied_to_it(
     tiny: Path, cuda_ops: Ops, machine: Machine
@@ -181,9 +209,10 @@ def test_only_rows_that_the_host_draws_from_are_copied_to_it(
         before = machine.n_bytes_downloaded
         engine.step()
         downloads.append(machine.n_bytes_downloaded - before)
-    # Eight bytes a row are the choice, a padding row's among them; "c" needs its logits while it runs.
+    # Eight bytes a row are the choice, a padding row's among them; "c" needs its logits while it runs. Then the
+    # copies of a step are asked for while the step before it runs.
     with_c = [8 * n_rows + logits_bytes for n_rows in (3, 4, 4, 4)]
-    assert downloads == with_c + [8 * 2] * 8
+    assert downloads == with_c + [2 * 8 * 2] + [8 * 2] * 6 + [0]
 
 
 @pytest.mark.parametrize("name", ["IQ2_KT", "IQ1_KT-pure", "IQ2_KT-pure", "IQ3_KT-pure", "IQ4_KT-pure"])

@@ -13,6 +13,7 @@ from engine import (
     SamplingParams,
     TokenEvent,
 )
+from support.fake_chooser import ChoosingOps
 from support.fake_model import EOS_ID, N_VOCAB, FakeModel, fake_loaded, solo_answer
 
 CTX_SIZE = 64
@@ -93,6 +94,60 @@ def test_answers_are_the_same_in_any_company(step_tokens, n_blocks):
         engine.add(name, prompt, GREEDY)
     expected = {name: solo_answer(prompt, 20, ignore_eos=True) for name, prompt in prompts.items()}
     assert drain(engine) == expected
+
+
+def choosing_engine(**config) -> tuple[Engine, ChoosingOps]:
+    ops = ChoosingOps()
+    fields = {"max_batch": 4, "kv_block_size": BLOCK_SIZE, "kv_memory_bytes": 64 * 4 * BLOCK_SIZE, **config}
+    return Engine(fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(**fields)), ops
+
+
+def test_where_the_backend_chooses_a_step_is_launched_before_the_last_one_is_read():
+    engine, ops = choosing_engine()
+    engine.add("a", [1, 2, 3], SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    assert drain(engine)["a"] == solo_answer([1, 2, 3], 4, ignore_eos=True)
+    assert ops.log == ["step", "step", "read", "step", "read", "step", "read", "read"]
+
+
+def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next():
+    engine, ops = choosing_engine()
+    engine.add(
+        "a", [1, 2, 3], SamplingParams(temperature=1, top_p=0.5, seed=1, max_tokens=3, ignore_eos=True)
+    )
+    drain(engine)
+    assert ops.log == ["step", "logits"] * 3
+
+
+def test_a_newcomer_waits_for_one_step_that_was_launched_ahead_of_it():
+    engine, _ = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.step()
+    engine.add("b", [4, 5], GREEDY)
+    assert [event.request_id for event in engine.step()] == ["a"]
+    assert [event.request_id for event in engine.step()] == ["a", "b"]
+
+
+def test_an_id_used_again_while_a_step_of_the_old_request_is_under_way_gets_none_of_its_tokens():
+    engine, _ = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.add("b", [7, 8], GREEDY)
+    engine.step()
+    engine.abort("a")
+    engine.add("a", [4, 5], GREEDY)
+    first = engine.step()
+    assert [event.request_id for event in first] == ["b"]
+    assert drain(engine)["a"] == solo_answer([4, 5], 20, ignore_eos=True)
+
+
+def test_a_step_ahead_of_requests_that_have_all_gone_is_dropped():
+    engine, ops = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.step()
+    engine.abort("a")
+    assert engine.step() == []
+    engine.add("b", [4, 5], GREEDY)
+    assert [event.request_id for event in engine.step()] == ["b"]
+    assert ops.log == ["step", "step", "read", "step", "step", "read"]
 
 
 def test_a_seed_repeats_and_no_seed_does_not():
