@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.batch import Chunk
-from engine.choosing import choose, draws_of, fetch, needs_all_logits
+from engine.choice_plan import ChoicePlan, plan_choices
+from engine.choosing import choose, fetch
 from engine.forward import ForwardPass, Output, Predecessor
 from engine.kv_cache import KVCache
 from engine.request import Request
@@ -29,12 +30,13 @@ class Flight(NamedTuple):
     ]  # of the output, chunk by chunk; None where a chunk ends before its sequence does
     requests: Sequence[Request]  # of those rows
     output: Output | None
+    by_host: Sequence[int]  # rows whose tokens the host chooses
     fetched: Callable[[], np.ndarray] | None  # of `choosing.fetch`
 
     @property
     def can_be_followed(self) -> bool:
         """Every token is chosen where the next step can find it."""
-        return self.fetched is not None and not any(map(needs_all_logits, self.requests))
+        return self.fetched is not None and not self.by_host
 
 
 class Runner:
@@ -47,11 +49,11 @@ class Runner:
     def launch(self, chunks: Sequence[ScheduledChunk]) -> Flight:
         """Start a step; backends that have nothing to wait for also end it."""
         requests = [chunk.request for chunk in chunks if chunk.is_last]
-        draws = draws_of(requests) if self._ops.chooser else None
-        output = self._forward.compute([_chunk(chunk) for chunk in chunks], draws)
+        plan = plan_choices(requests) if self._ops.chooser else None
+        output = self._forward.compute([_chunk(chunk) for chunk in chunks], plan)
         numbers = iter(range(len(requests)))
         rows = [next(numbers) if chunk.is_last else None for chunk in chunks]
-        return self._flight(chunks, rows, requests, output)
+        return self._flight(chunks, rows, requests, plan, output)
 
     def launch_after(self, flight: Flight, tokens: Sequence[NextToken]) -> Flight:
         """Start the step after one that `can_be_followed` and that nobody has read."""
@@ -60,15 +62,18 @@ class Runner:
         chunks = [Chunk((0,), len(request.token_ids), request.block_ids) for request in requests]
         # Each of its chunks has a row, or its last tokens would not all have been chosen.
         predecessor = Predecessor(flight.output.chosen, [token.chunk for token in tokens])
-        output = self._forward.compute(chunks, draws_of(requests, n_unread=1), predecessor)
+        plan = plan_choices(requests, n_unread=1)
+        output = self._forward.compute(chunks, plan, predecessor)
         rows = list(range(len(requests)))
-        return self._flight([ScheduledChunk(request, 1) for request in requests], rows, requests, output)
+        return self._flight(
+            [ScheduledChunk(request, 1) for request in requests], rows, requests, plan, output
+        )
 
     def read(self, flight: Flight) -> list[Sampled | None]:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
         if flight.output is None:
             return [None] * len(flight.chunks)
-        chosen = choose(self._ops, flight.output, flight.fetched, flight.requests)
+        chosen = choose(self._ops, flight.output, flight.fetched, flight.by_host, flight.requests)
         return [None if row is None else chosen[row] for row in flight.rows]
 
     def _flight(
@@ -76,10 +81,12 @@ class Runner:
         chunks: Sequence[ScheduledChunk],
         rows: Sequence[int | None],
         requests: Sequence[Request],
+        plan: ChoicePlan | None,
         output: Output | None,
     ) -> Flight:
-        fetched = None if output is None else fetch(self._ops, output, requests)
-        return Flight(chunks, rows, requests, output, fetched)
+        by_host = plan.by_host if plan else list(range(len(requests)))
+        fetched = None if output is None else fetch(self._ops, output, by_host)
+        return Flight(chunks, rows, requests, output, by_host, fetched)
 
 
 def _chunk(scheduled: ScheduledChunk) -> Chunk:

@@ -124,7 +124,7 @@ class Scheduler:
         Blocks are taken.
         """
         here = [NextToken(chunk.request, i) for i, chunk in enumerate(under_way) if self.holds(chunk.request)]
-        if len(here) < len(self.running) or not all(under_way[token.chunk].is_last for token in here):
+        if not all(under_way[token.chunk].is_last for token in here):
             return []
         tokens = [token for token in here if token.request.n_output + 1 < token.request.max_new_tokens]
         if self.waiting and (len(tokens) < len(here) or self._can_admit()):

@@ -6,6 +6,7 @@ import numpy as np
 
 from kernels.cuda.arena import Arena, DeviceArray
 from kernels.cuda.device import Device
+from kernels.ops import Selection
 
 SAMPLING_PART = 4096  # sampling.cu, kPart
 THREADS = 256  # sampling.cu, kThreads
@@ -22,8 +23,12 @@ class DeviceChooser:
         self._hosts = [device.pinned(0)] * N_FETCHES  # used in turn
         self._n_fetches = 0
 
-    def choose(self, logits: DeviceArray, draws: DeviceArray) -> DeviceArray:
+    def choose(self, logits: DeviceArray, selection: Selection) -> DeviceArray:
         n_rows, n_vocab = logits.shape
+        draws, changes, starts, token_ids = selection
+        if changes is not None:
+            entries = (changes, starts, token_ids)
+            self._run("sampling", "change_logits", (n_rows,), THREADS, logits, n_vocab, draws, *entries)
         n_parts = -(-n_vocab // SAMPLING_PART)
         keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
         ids = self._arena.take(n_rows, n_parts)

@@ -101,7 +101,7 @@ def _attention_module(kv_type: str) -> KernelModule:
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
-    ("part_peaks", "peaks", "draw_bounds", "part_draws", "draws", "pass_on"),
+    ("change_logits", "part_peaks", "peaks", "draw_bounds", "part_draws", "draws", "pass_on"),
     hot=frozenset({"part_peaks", "draw_bounds", "part_draws"}),
 )
 

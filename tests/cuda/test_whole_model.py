@@ -108,7 +108,7 @@ def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machi
 
 
 def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
-    """Requests that come and go: greedy, drawn on the device, sampled by the host, and that with penalties."""
+    """Requests that come and go: greedy, and drawn in every way."""
     config = EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64, kv_type=kv_type)
     engine = Engine(loaded, config)
     rng = np.random.default_rng(3)
@@ -119,7 +119,14 @@ def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
             temperature=1.1, top_k=20, min_p=0.01, seed=2**64 - 1, max_tokens=9, ignore_eos=True
         ),
         "penalized": SamplingParams(
-            temperature=1.2, top_k=40, presence_penalty=1.0, seed=5, max_tokens=4, ignore_eos=True
+            temperature=1.2,
+            top_k=40,
+            presence_penalty=1.0,
+            repetition_penalty=1.2,
+            logit_bias={5: 1.0},
+            seed=5,
+            max_tokens=8,
+            ignore_eos=True,
         ),
     }.items():
         engine.add(name, rng.integers(3, loaded.config.n_vocab, 19).tolist(), params)
@@ -192,14 +199,15 @@ def test_a_step_is_enqueued_before_the_tokens_of_the_last_one_are_waited_for(
 
 @pytest.mark.skipif(ON_CARD, reason="the emulated device counts what is copied")
 def test_only_rows_that_the_host_draws_from_are_copied_to_it(
-    tiny: Path, cuda_ops: Ops, machine: Machine
+    tiny: Path, cuda_ops: Ops, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))  # "c" has more
     loaded = load_model(tiny, cuda_ops)
     engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64))
     requests = {
         "a": GREEDY,
         "b": replace(GREEDY, temperature=1.0, min_p=0.1),
-        "c": replace(GREEDY, temperature=1.0, top_p=0.9, max_tokens=4),
+        "c": replace(GREEDY, repetition_penalty=1.3, max_tokens=4),
     }
     for name, params in requests.items():
         engine.add(name, [5, 6, 7], params)

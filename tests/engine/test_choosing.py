@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from engine.choosing import choose, draws_of, fetch
+from engine.choice_plan import plan_choices
+from engine.choosing import choose, fetch
 from engine.forward import Output
 from engine.request import Request
 from engine.sampling import Sampled, sample
 from engine.types import SamplingParams
+from kernels.ops import Selection
 from support.fake_chooser import ChoosingOps
 
 N_VOCAB = 50
@@ -38,22 +40,48 @@ def cases(name: str) -> tuple[np.ndarray, list[Request]]:
     return logits, [Request("r", p, i, [1, 2, 3 + i], 1, 9) for i, p in enumerate(params)]
 
 
-def chosen_by(ops: ChoosingOps, output: Output, requests: list[Request]) -> list[Sampled]:
-    return choose(ops, output, fetch(ops, output, requests), requests)
+def chosen_by(
+    ops: ChoosingOps, logits: np.ndarray, requests: list[Request], n_padding: int = 0
+) -> list[Sampled]:
+    plan = plan_choices(requests)
+    padded = np.concatenate([logits, np.full((n_padding, N_VOCAB), 99, np.float32)])
+    draws, changes, starts, by_host = plan.padded(len(padded))
+    token_ids = np.zeros(len(padded), np.int32)
+    chosen = ops.choose(
+        padded, Selection(draws.view(np.int32).reshape(len(padded), -1), changes, starts, token_ids)
+    )
+    output = Output(padded, chosen, len(logits))
+    return choose(ops, output, fetch(ops, output, by_host), by_host, requests)
 
 
 @pytest.mark.parametrize("name", PARAMS)
 def test_a_backend_that_chooses_changes_no_choice(name: str) -> None:
     logits, requests = cases(name)
-    ops = ChoosingOps()
-    padded = np.concatenate([logits, np.full((3, N_VOCAB), 99, np.float32)])
-    output = Output(padded, ops.choose(padded, np.pad(draws_of(requests), ((0, 3), (0, 0)))), len(logits))
-    assert chosen_by(ops, output, requests) == sample(logits, requests)
+    assert chosen_by(ChoosingOps(), logits.copy(), requests, n_padding=3) == sample(logits, requests)
 
 
 def test_rows_that_the_device_decides_stay_there() -> None:
     logits, requests = cases("mixed")
     ops = ChoosingOps()
-    chosen_by(ops, Output(logits, ops.choose(logits, draws_of(requests)), len(logits)), requests)
-    n_whole_rows = 3 * 3  # of each eight: bias, penalty, top_p
-    assert ops.n_values == 2 * len(logits) + n_whole_rows * N_VOCAB
+    chosen_by(ops, logits, requests)
+    assert ops.n_values == 2 * len(logits)
+
+
+def test_rows_with_more_changes_than_a_pass_takes_are_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (4, 8))
+    logits, requests = cases("mixed")
+    plan = plan_choices(requests)
+    assert len(plan.changes) == 8
+    assert plan.by_host == [18, 19], "one bias or three seen tokens each, in order, up to eight"
+    ops = ChoosingOps()
+    assert chosen_by(ops, logits.copy(), requests) == sample(logits, requests)
+    assert ops.n_values == 2 * len(logits) + len(plan.by_host) * N_VOCAB
+
+
+def test_changes_go_up_in_few_sizes() -> None:
+    sizes = set()
+    for n in (1, 100, 256, 257, 4000, 5000):
+        request = Request("r", SamplingParams(repetition_penalty=2.0), 0, list(range(n)), n, 9)
+        sizes.add(len(plan_choices([request] * 2).changes))
+    assert sizes == {256, 4096, 65536}
+    assert len(plan_choices([Request("r", GREEDY, 0, [1], 1, 9)]).changes) == 0

@@ -14,7 +14,7 @@ from engine import (
     TokenEvent,
 )
 from support.fake_chooser import ChoosingOps
-from support.fake_model import EOS_ID, N_VOCAB, FakeModel, fake_loaded, solo_answer
+from support.fake_model import EOS_ID, N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 64
 BLOCK_SIZE = 4
@@ -109,13 +109,37 @@ def test_where_the_backend_chooses_a_step_is_launched_before_the_last_one_is_rea
     assert ops.log == ["step", "step", "read", "step", "read", "step", "read", "read"]
 
 
-def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next():
+def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next(monkeypatch):
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))
     engine, ops = choosing_engine()
-    engine.add(
-        "a", [1, 2, 3], SamplingParams(temperature=1, top_p=0.5, seed=1, max_tokens=3, ignore_eos=True)
-    )
+    params = SamplingParams(temperature=1, repetition_penalty=1.1, seed=1, max_tokens=3, ignore_eos=True)
+    engine.add("a", [1, 2, 3], params)
     drain(engine)
     assert ops.log == ["step", "logits"] * 3
+
+
+def test_penalties_count_the_token_of_a_step_that_nobody_has_read():
+    prompts = np.random.default_rng(5).integers(0, N_VOCAB, (8, 5)).tolist()
+    answers = []
+    for ops in (FakeOps(), ChoosingOps()):
+        engine = Engine(
+            fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(kv_block_size=BLOCK_SIZE)
+        )
+        for i in range(8):
+            params = SamplingParams(
+                temperature=(0, 1.5)[i % 2],
+                top_p=(1.0, 0.8)[i // 4],
+                seed=i,
+                max_tokens=25,
+                repetition_penalty=1.6,
+                frequency_penalty=0.3,
+                presence_penalty=0.2,
+                logit_bias={3: 0.5, i: -1.0},
+                ignore_eos=True,
+            )
+            engine.add(str(i), prompts[i], params)
+        answers.append(drain(engine))
+    assert answers[0] == answers[1]
 
 
 def test_a_newcomer_waits_for_one_step_that_was_launched_ahead_of_it():
