@@ -1,7 +1,8 @@
 // What one ISA tier offers the rest of the CPU backend: a table of functions, chosen once by cpuid (dispatch.h).
 //
 // A linear runs in two steps: `quantize` turns a token or a group of tokens into int8 activations, once for all
-// matrices that read them; then matvec (one token) or matmul (several) over any range of tiles, on any thread.
+// matrices that read them; then matvec (one column) or matmul (several) over any range of tiles, on any thread.
+// A token is one column, or with two planes of activations two neighbouring ones, whose products are added.
 // Every function computes the one formula of common/linear_formula.h, so the bits do not depend on the tier, the
 // number of tokens or the ranges.
 #pragma once
@@ -31,7 +32,7 @@ struct VectorActivations {
     float mean_tree;         // (a0 + a1) + (a2 + a3) of the chains fma(sum, dx): what a row's mean is multiplied by
 };
 
-// Up to `column_group` tokens ("columns") side by side, for every 32-block in chain order (chain 0's blocks, then
+// Up to `column_group` columns side by side, for every 32-block in chain order (chain 0's blocks, then
 // chain 1's, ...): dwords [8 panel vectors][n], dx [n], start [n] = -128 * sum, starts of the two 16-halves [2][n],
 // sum as float [n].
 struct ColumnActivations {
@@ -41,12 +42,13 @@ struct ColumnActivations {
 };
 constexpr int kColumnDwords = 13;
 
-// Where results go: row r of column c is y[c * stride + r - first_row], to which residual, of the same layout, is added
-// unless it is null.
+// Where results go: row r of token t is y[t * stride + r - first_row], to which residual, of the same layout, is added
+// unless it is null. planes: columns of a token in matmul, 1 or 2.
 struct RowOutput {
     float* y;
     int64_t stride, first_row;
     const float* residual;
+    int planes;
 };
 
 // Scratch of one thread for matmul.
@@ -76,10 +78,12 @@ struct DenseKernels {
 
 struct KernelTable {
     const char* isa;
-    int column_group;
+    int column_group;  // even: the two planes of a token are in one group
     void (*quantize_vector)(const float* x, int64_t n_in, VectorActivations& out);
     // x [n_columns, n_in]
     void (*quantize_columns)(const float* x, int64_t n_in, ColumnActivations& out);
+    // x [n_columns / 2, n_in]: column 2t is token t's int8 form, column 2t + 1 that of what it leaves of x
+    void (*quantize_column_pairs)(const float* x, int64_t n_in, ColumnActivations& out);
     LinearKernels linear[kTypeCount];  // by TensorType; null for dense types
     DenseKernels dense[kTypeCount];    // null for quantized types
 };

@@ -1,5 +1,5 @@
 // Mat-vec: y = W x for one token. Reads every weight byte once; 16 rows in the lanes, no horizontal sums.
-//   w    tiles [first, last)         x  VectorActivations         out  one column
+//   w    tiles [first, last)         x  VectorActivations         out  one token
 // KT types multiply the masked trellis states straight with the replicated activation: the byte sum and the dot
 // product are one instruction, and -126 becomes the accumulator's start. Bound: integer instructions for KT types,
 // memory for the wide ones.
@@ -172,9 +172,9 @@ static inline int rows_in_tile(const TiledMatrix& w, int64_t tile) {
     return rest < kTileRows ? static_cast<int>(rest) : kTileRows;
 }
 
-// The results of a tile's rows in one column.
-static inline void store_rows(const RowOutput& out, int64_t column, int64_t tile, int n_rows, F32 values) {
-    const int64_t at = column * out.stride + tile * kTileRows - out.first_row;
+// The results of a tile's rows for one token.
+static inline void store_rows(const RowOutput& out, int64_t token, int64_t tile, int n_rows, F32 values) {
+    const int64_t at = token * out.stride + tile * kTileRows - out.first_row;
     if (out.residual != nullptr) values = add(load_first(out.residual + at, n_rows), values);
     if (n_rows == kTileRows) store(out.y + at, values);
     else store_first(out.y + at, values, n_rows);

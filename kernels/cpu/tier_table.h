@@ -59,7 +59,8 @@ static const KernelTable kTable = {
     ESPALIER_ISA_NAME,
     kColumnGroup,
     quantize_vector,
-    quantize_columns,
+    quantize_planes<1>,
+    quantize_planes<2>,
     {ESP_DENSE_TYPES(ESP_DENSE_ROW) ESP_QUANT_TYPES(ESP_QUANT_ROW)},
     {ESP_DENSE_TYPES(ESP_DENSE_KERNELS) ESP_QUANT_TYPES(ESP_QUANT_KERNELS)},
 };
