@@ -32,8 +32,6 @@ def open_backend(device: str, threads: int | None, activations: int = 1) -> Any:
     try:
         if device == "auto":
             return _gpu_or_cpu(activations) if threads is None else _cpu(threads, activations)
-        if device == "cuda":
-            return _gpu(activations)
         return _cpu(threads, activations) if device == "cpu" else load_backend(device, planes=activations)
     except CudaError as error:
         raise EspalierError(f"--device cuda: {error}") from None
@@ -45,17 +43,9 @@ def _cpu(threads: int | None, activations: int) -> Any:
     return load_backend("cpu", threads=threads, planes=activations)
 
 
-def _gpu(activations: int) -> Any:
-    """A device that cannot be used is told before what it would not compute."""
-    ops = load_backend("cuda")
-    if activations != 1:
-        raise CudaError(f"--activations {activations} runs on the CPU and the reference only")
-    return ops
-
-
 def _gpu_or_cpu(activations: int) -> Any:
     try:
-        return _gpu(activations)
+        return load_backend("cuda", planes=activations)
     except CupyMissingError:
         return _cpu(None, activations)
     except CudaError as error:
@@ -80,8 +70,9 @@ def checked_kv_type(text: str) -> str:
 def backend_line(ops: Any) -> str:
     """Backend with ISA tier and threads, or with the GPU's name; the planes of activations where there are two."""
     if ops.name == "cuda":
-        return f"cuda, {ops.device_name}"
-    line = f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else str(ops.name)
+        line = f"cuda, {ops.device_name}"
+    else:
+        line = f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else str(ops.name)
     return line if ops.planes == 1 else f"{line}, {ops.planes} planes of activations"
 
 

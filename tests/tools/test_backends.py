@@ -90,18 +90,16 @@ def test_other_numbers_of_planes_are_one_line(activations: int) -> None:
         open_backend("cpu", None, activations)
 
 
-def test_a_gpu_refuses_two_planes_and_auto_then_takes_the_cpu_and_says_why(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with installed(Machine()):
-        with pytest.raises(
-            EspalierError, match=r"^--device cuda: --activations 2 runs on the CPU"
-        ) as refused:
-            open_backend("cuda", None, 2)
-        assert "\n" not in str(refused.value)
-        ops = open_backend("auto", None, 2)
-    assert (ops.name, ops.planes) == ("cpu", 2)
-    assert capsys.readouterr().err.startswith("espalier: on the CPU: --activations 2 runs on the CPU")
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_takes_two_planes(device: str) -> None:
+    with installed(Machine(name="Some Card")):
+        assert backend_line(open_backend(device, None, 2)) == "cuda, Some Card, 2 planes of activations"
+
+
+@pytest.mark.parametrize("lack", UNUSABLE)
+def test_the_cpu_in_place_of_a_gpu_has_the_planes_that_were_asked_for(lack: str) -> None:
+    with installed(UNUSABLE[lack][0]):
+        assert open_backend("auto", None, 2).planes == 2
 
 
 def test_without_a_gpu_auto_with_two_planes_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
