@@ -1,8 +1,8 @@
 // What one ISA tier offers the rest of the CPU backend: a table of functions, chosen once by cpuid (dispatch.h).
 //
 // A linear runs in two steps: `quantize` turns a token or a group of tokens into int8 activations, once for all
-// matrices that read them; then matvec (one column) or matmul (several) over any range of tiles, on any thread.
-// A token is one column, or with two planes of activations two neighbouring ones, whose products are added.
+// matrices that read them; then matvec (one token) or matmul (several) over any range of tiles, on any thread.
+// With two planes of activations a token is int8 twice, for matmul as two neighbouring columns; its products are added.
 // Every function computes the one formula of common/linear_formula.h, so the bits do not depend on the tier, the
 // number of tokens or the ranges.
 #pragma once
@@ -23,7 +23,7 @@ struct TiledMatrix {
     int64_t n_tiles() const { return (n_out + 15) / 16; }
 };
 
-// One token's activations. n_blocks = n_in / 32.
+// One plane of one token's activations. n_blocks = n_in / 32.
 struct VectorActivations {
     int8_t* q;               // [n_in]
     int32_t* replicated;     // [n_in]  q in all four bytes
@@ -60,8 +60,8 @@ struct MatmulScratch {
 constexpr int kMaxChunkTiles = 8;
 
 struct LinearKernels {
-    // The one column of tiles [first, last).
-    void (*matvec)(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, const RowOutput& out);
+    // By planes - 1: one token for tiles [first, last). x [planes]
+    void (*matvec[2])(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations* x, const RowOutput& out);
     // The columns of all groups in order.
     void (*matmul)(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations* groups, int n_groups,
                    const MatmulScratch& scratch, const RowOutput& out);
@@ -79,11 +79,10 @@ struct DenseKernels {
 struct KernelTable {
     const char* isa;
     int column_group;  // even: the two planes of a token are in one group
-    void (*quantize_vector)(const float* x, int64_t n_in, VectorActivations& out);
-    // x [n_columns, n_in]
-    void (*quantize_columns)(const float* x, int64_t n_in, ColumnActivations& out);
-    // x [n_columns / 2, n_in]: column 2t is token t's int8 form, column 2t + 1 that of what it leaves of x
-    void (*quantize_column_pairs)(const float* x, int64_t n_in, ColumnActivations& out);
+    // By planes - 1. out [planes]
+    void (*quantize_vector[2])(const float* x, int64_t n_in, VectorActivations* out);
+    // By planes - 1. x [n_columns / planes, n_in]: a token's planes are neighbouring columns
+    void (*quantize_columns[2])(const float* x, int64_t n_in, ColumnActivations& out);
     LinearKernels linear[kTypeCount];  // by TensorType; null for dense types
     DenseKernels dense[kTypeCount];    // null for quantized types
 };

@@ -1,7 +1,7 @@
 // Linear operations over the threads: the activations are quantized once, then ranges of tiles of all the matrices
 // that read them go to whoever is free. A gated pair's ranges are multiplied together where they are still in cache.
-// Buffers are kept, so a decode step allocates nothing. With two planes of activations every token is two columns, so that
-// a decode step is a matmul of two: the weights are decoded once for both.
+// Buffers are kept, so a decode step allocates nothing. Two planes of activations are multiplied with weights that were
+// decoded once for both.
 #pragma once
 
 #include <algorithm>
@@ -82,7 +82,7 @@ private:
         const int type = int(matrix.type());
         if (matrix.is_dense()) return kernels_.dense[type].matmul(w, first, last, x, n_tokens, out);
         const LinearKernels& kernel = kernels_.linear[type];
-        if (n_columns(n_tokens) == 1) return kernel.matvec(w, first, last, vector_, out);
+        if (n_tokens == 1) return kernel.matvec[planes_ - 1](w, first, last, vectors_of_planes_, out);
         const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
         const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, last - first));
         Scratch& own = scratch_[size_t(worker)];
@@ -93,20 +93,26 @@ private:
 
     void quantize(const float* x, int64_t n_tokens, int64_t n_in) {
         const int64_t n_blocks = n_in / 32;
-        if (n_columns(n_tokens) == 1) {
-            vector_ = {q_.of<int8_t>(n_in), replicated_.of<int32_t>(n_in), dx_.of<float>(n_blocks),
-                       sums_.of<int32_t>(2 * n_blocks), 0.0f};
-            kernels_.quantize_vector(x, n_in, vector_);
+        if (n_tokens == 1) {
+            lay_out_vectors(n_in);
+            kernels_.quantize_vector[planes_ - 1](x, n_in, vectors_of_planes_);
             return;
         }
-        lay_out_groups(n_columns(n_tokens), n_blocks);
-        const auto quantize_group = planes_ == 1 ? kernels_.quantize_columns : kernels_.quantize_column_pairs;
+        lay_out_groups(n_tokens * planes_, n_blocks);
         pool_.run(int64_t(groups_.size()), [&](int64_t g, int) {
-            quantize_group(x + g * kernels_.column_group / planes_ * n_in, n_in, groups_[size_t(g)]);
+            const float* first = x + g * kernels_.column_group / planes_ * n_in;
+            kernels_.quantize_columns[planes_ - 1](first, n_in, groups_[size_t(g)]);
         });
     }
 
-    int64_t n_columns(int64_t n_tokens) const { return n_tokens * planes_; }
+    void lay_out_vectors(int64_t n_in) {
+        const int64_t n_blocks = n_in / 32;
+        int8_t* q = q_.of<int8_t>(planes_ * n_in);
+        int32_t *replicated = replicated_.of<int32_t>(planes_ * n_in), *sums = sums_.of<int32_t>(planes_ * 2 * n_blocks);
+        float* dx = dx_.of<float>(planes_ * n_blocks);
+        for (int64_t p = 0; p < planes_; ++p)
+            vectors_of_planes_[p] = {q + p * n_in, replicated + p * n_in, dx + p * n_blocks, sums + p * 2 * n_blocks, 0.0f};
+    }
 
     void lay_out_groups(int64_t n_columns, int64_t n_blocks) {
         const int64_t width = kernels_.column_group;
@@ -124,7 +130,7 @@ private:
     // Small enough that no thread is left waiting for another's last one; no more than `most` where panels are decoded.
     int64_t tiles_at_once(int64_t n_tiles, int64_t n_tokens, int64_t most) const {
         int64_t step = n_tiles / (kRangesPerThread * pool_.n_threads());
-        if (n_columns(n_tokens) > 1 && step > most) step = most;
+        if (n_tokens > 1 && step > most) step = most;
         return step < 1 ? 1 : step;
     }
 
@@ -143,7 +149,7 @@ private:
     ThreadPool& pool_;
     const int planes_;
     ScratchBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
-    VectorActivations vector_{};
+    VectorActivations vectors_of_planes_[2]{};
     std::vector<ColumnActivations> groups_;
     std::vector<Range> ranges_;
     std::vector<Scratch> scratch_;  // of each thread

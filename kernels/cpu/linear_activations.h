@@ -74,21 +74,34 @@ struct MeanChains {
     float tree() const { return (acc[0] + acc[1]) + (acc[2] + acc[3]); }
 };
 
-static void quantize_vector(const float* x, int64_t n_in, VectorActivations& out) {
+static inline void put_block(const QuantizedBlock& block, int64_t b, VectorActivations& out) {
+    for (int half = 0; half < 2; ++half) {
+        const int64_t at = 32 * b + 16 * half;
+        store_low_bytes(out.q + at, block.q[half]);
+        store(out.replicated + at, mul(bit_and(block.q[half], splat(255)), splat(0x01010101)));
+        out.sums[2 * b + half] = block.sums[half];
+    }
+    out.dx[b] = block.dx;
+}
+
+// out [kPlanes]
+template <int kPlanes>
+static void quantize_vector(const float* x, int64_t n_in, VectorActivations* out) {
     QuantizedBlock block;
-    MeanChains mean;
+    MeanChains mean[kPlanes];
+    alignas(64) float rest[32];
     for (int64_t b = 0; b < n_in / 32; ++b) {
         quantize_block(x + 32 * b, block);
-        for (int half = 0; half < 2; ++half) {
-            const int64_t at = 32 * b + 16 * half;
-            store_low_bytes(out.q + at, block.q[half]);
-            store(out.replicated + at, mul(bit_and(block.q[half], splat(255)), splat(0x01010101)));
-            out.sums[2 * b + half] = block.sums[half];
+        put_block(block, b, out[0]);
+        mean[0].add(b, block);
+        if constexpr (kPlanes == 2) {
+            rest_of_block(x + 32 * b, block, rest);
+            quantize_block(rest, block);
+            put_block(block, b, out[1]);
+            mean[1].add(b, block);
         }
-        out.dx[b] = block.dx;
-        mean.add(b, block);
     }
-    out.mean_tree = mean.tree();
+    for (int plane = 0; plane < kPlanes; ++plane) out[plane].mean_tree = mean[plane].tree();
 }
 
 // Column c of a group's block (kernels.h: the order of its dwords).
@@ -114,7 +127,7 @@ constexpr int kPrefetchFloats = 512;
 
 // A token's kPlanes columns beside each other.
 template <int kPlanes>
-static void quantize_planes(const float* x, int64_t n_in, ColumnActivations& out) {
+static void quantize_columns(const float* x, int64_t n_in, ColumnActivations& out) {
     const int64_t n_blocks = n_in / 32;
     const ChainOrder order = chain_order(n_blocks);
     const int n = out.n_columns;
