@@ -66,7 +66,7 @@ class FloatOps(CpuOps):
 
 
 def test_two_planes_of_activations_give_the_perplexity_of_float_ones(shared: Path) -> None:
-    """Measured: 0.0035 % off, where one plane is 0.15 %. The f16 cache rounds what little differs up or down."""
+    """Measured: 0.0035 % off, where one plane is 0.15 %."""
     file = shared / "models" / "stories-wide256-IQ4_KT-pure.gguf"
     text = (shared / "text" / "stories_eval.txt").read_text()
     exact, one, two = (
