@@ -1,4 +1,4 @@
-"""From --device and --threads to a backend, and the line that says which machine ran."""
+"""From --device, --threads and --activations to a backend, and the line that says which machine ran."""
 
 import os
 import platform
@@ -9,40 +9,48 @@ from typing import Any
 from engine.errors import EspalierError
 from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
+from kernels.activation_planes import PLANES
 from kernels.cuda.errors import CudaError, CupyMissingError
 from kernels.kv_type import KV_TYPES
 
 DEVICES = ("auto", "cuda", "cpu", "reference")
 
 
-def open_backend(device: str, threads: int | None) -> Any:
+def open_backend(device: str, threads: int | None, activations: int = 1) -> Any:
     """auto is the GPU where one can be used, else the CPU, and a line says why; with threads it is the CPU.
 
     Without CuPy nobody has asked for a GPU, and the CPU needs no line of its own: `backend_line` names it.
+    activations: their int8 planes (kernels/activation_planes.py).
     Raises EspalierError for a device this build or machine does not have.
     """
     if device not in DEVICES:
         raise EspalierError(f"--device is {device!r}; it is one of {', '.join(DEVICES)}")
+    if activations not in PLANES:
+        raise EspalierError(f"--activations is {activations}; it is {' or '.join(map(str, PLANES))}")
     if device in ("cuda", "reference") and threads is not None:
         raise EspalierError(f"--threads has no meaning for --device {device}; it is for the CPU")
     try:
         if device == "auto":
-            return _gpu_or_cpu() if threads is None else load_backend("cpu", threads=threads)
-        return load_backend(device, **({"threads": threads} if device == "cpu" else {}))
+            return _gpu_or_cpu(activations) if threads is None else _cpu(threads, activations)
+        return _cpu(threads, activations) if device == "cpu" else load_backend(device, planes=activations)
     except CudaError as error:
         raise EspalierError(f"--device cuda: {error}") from None
     except ValueError as error:
         raise EspalierError(str(error)) from None
 
 
-def _gpu_or_cpu() -> Any:
+def _cpu(threads: int | None, activations: int) -> Any:
+    return load_backend("cpu", threads=threads, planes=activations)
+
+
+def _gpu_or_cpu(activations: int) -> Any:
     try:
-        return load_backend("cuda")
+        return load_backend("cuda", planes=activations)
     except CupyMissingError:
-        return load_backend("cpu")
+        return _cpu(None, activations)
     except CudaError as error:
         print(f"espalier: on the CPU: {error}", file=sys.stderr)
-        return load_backend("cpu")
+        return _cpu(None, activations)
 
 
 def checked_trellis(text: str) -> Any:
@@ -60,10 +68,12 @@ def checked_kv_type(text: str) -> str:
 
 
 def backend_line(ops: Any) -> str:
-    """Backend with ISA tier and threads, or with the GPU's name."""
+    """Backend with ISA tier and threads, or with the GPU's name; the planes of activations where there are two."""
     if ops.name == "cuda":
-        return f"cuda, {ops.device_name}"
-    return f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else ops.name
+        line = f"cuda, {ops.device_name}"
+    else:
+        line = f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else str(ops.name)
+    return line if ops.planes == 1 else f"{line}, {ops.planes} planes of activations"
 
 
 def machine_line() -> str:

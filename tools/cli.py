@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from server.settings import Settings, default_text
-from tools.refusals import LATER_COMMANDS, LATER_FLAGS, later_message
+from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 
 app = typer.Typer(
     name="espalier",
@@ -28,6 +28,9 @@ Threads = Annotated[
     int | None, typer.Option(help="CPU threads; default: the physical cores this process may use.")
 ]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
+Activations = Annotated[
+    int, typer.Option(help="int8 planes of activations: 1, or 2 for nearly exact ones at twice the work.")
+]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
 
@@ -58,18 +61,16 @@ def serve(
     alias: Annotated[str | None, _setting("alias")] = None,
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
+    activations: Annotated[int | None, _setting("activations")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
-    activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
     from tools.serve import serve_model
 
-    if activations != 1:
-        raise later_message(f"--activations {activations}", "1 is what this build computes with")
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kv_type": kv_type, "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
+        "kv_type": kv_type, "kt_trellis": kt_trellis, "activations": activations, "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 
@@ -105,11 +106,12 @@ def chat(
     device: Device = "auto",
     threads: Threads = None,
     kt_trellis: Trellis = "auto",
+    activations: Activations = 1,
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
 
-    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis)
+    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, activations)
 
 
 @app.command()
@@ -121,12 +123,13 @@ def perplexity(
     device: Device = "auto",
     threads: Threads = None,
     kt_trellis: Trellis = "auto",
+    activations: Activations = 1,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
 ) -> None:
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, json)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json)
 
 
 @app.command()
@@ -147,6 +150,7 @@ def bench(
     kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    activations: Activations = 1,
     peer: Annotated[
         Path | None,
         typer.Option(
@@ -167,7 +171,18 @@ def bench(
     from tools import bench as command
 
     options = command.BenchOptions(
-        model, synthetic, n_prompt, n_gen, depth, repetitions, kv_type, device, threads, peer, json
+        model,
+        synthetic,
+        n_prompt,
+        n_gen,
+        depth,
+        repetitions,
+        kv_type,
+        device,
+        threads,
+        activations,
+        peer,
+        json,
     )
     if write is None:
         command.run(options)

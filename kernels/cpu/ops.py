@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.activation_planes import checked_planes
 from kernels.cpu import _native
 from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
@@ -119,18 +120,19 @@ class Recording(NamedTuple):
 
 
 class CpuOps:
-    """threads: None for `default_threads`. isa: None for the best tier, or its name."""
+    """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"
     chooser = None
     kv_types = KV_TYPES
 
-    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(self, threads: int | None = None, isa: str | None = None, planes: int = 1) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise ValueError(f"threads is {threads}; 1 to 1024 work")
         self._native = _native.Backend(
-            threads or default_threads(), isa or os.environ.get("ESPALIER_ISA", "")
+            threads or default_threads(), isa or os.environ.get("ESPALIER_ISA", ""), checked_planes(planes)
         )
+        self.planes = planes
         self.n_threads: int = self._native.n_threads
         self.isa: str = self._native.isa
         self._arena = Arena()

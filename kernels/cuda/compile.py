@@ -81,10 +81,10 @@ _ACTIVATIONS = KernelModule(
     "activations",
     "activations.cu",
     (
-        *("quantize_activations", "rms_norm", "silu_mul", "add"),
+        *("quantize_activations", "quantize_planes", "add_planes", "rms_norm", "silu_mul", "add"),
         *("add_bias", "take_rows", "rope_angles", "rope"),
     ),
-    hot=frozenset({"quantize_activations", "rms_norm", "silu_mul"}),
+    hot=frozenset({"quantize_activations", "quantize_planes", "rms_norm", "silu_mul"}),
 )
 
 

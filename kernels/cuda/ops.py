@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.activation_planes import checked_planes
 from kernels.cpu.ops import CpuOps
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.chooser import DeviceChooser
@@ -56,12 +57,13 @@ class LayerCache(NamedTuple):
 
 
 class CudaOps:
-    """device: the index of the GPU. Raises CudaError where it cannot be used."""
+    """device: the index of the GPU. planes: of activations. Raises CudaError where the device cannot be used."""
 
     name = "cuda"
     kv_types = KV_TYPES
 
-    def __init__(self, device: int = 0) -> None:
+    def __init__(self, device: int = 0, planes: int = 1) -> None:
+        self.planes = checked_planes(planes)
         self._device = Device(device)
         self._uploader = Uploader(self._device)
         self._arena = Arena(self._device)
@@ -189,13 +191,19 @@ class CudaOps:
         return self.linear_many(x, (weight,))[0]
 
     def linear_many(self, x: DeviceArray, weights: Sequence[QuantTensor]) -> list[DeviceArray]:
-        return self._products(x, weights, NO_EPILOGUE)
+        return (
+            self._products(x, weights, NO_EPILOGUE)
+            if self.planes == 1
+            else self._linears_of_planes(x, weights, 0)
+        )
 
     def linear_add(self, x: DeviceArray, weight: QuantTensor, residual: DeviceArray) -> DeviceArray:
+        if self.planes == 2:
+            return self._linears_of_planes(x, (weight,), residual.pointer)[0]
         return self._products(x, (weight,), Epilogue(residual=residual.pointer))[0]
 
     def gated_linear(self, x: DeviceArray, gate: QuantTensor, up: QuantTensor) -> DeviceArray:
-        if not self._gated_in_one_launch(x.shape[0], gate.data, up.data):
+        if self.planes == 2 or not self._gated_in_one_launch(x.shape[0], gate.data, up.data):
             return self.silu_mul(*self.linear_many(x, (gate, up)))
         out = self._activation(x.shape[0], gate.data.n_out)
         assert out.int8 is not None
@@ -233,6 +241,34 @@ class CudaOps:
             self._device.launch(*launch_of(self._forms.form(parts, n_tokens, launch_of)))
         del lease
         return outs
+
+    def _linears_of_planes(
+        self, x: DeviceArray, weights: Sequence[QuantTensor], residual: int
+    ) -> list[DeviceArray]:
+        """Plus the residual. A token is two rows of products, then their sum; float matrices have no planes."""
+        of_floats = [weight.data.layout == "dense" for weight in weights]
+        floats = [weight for weight, is_float in zip(weights, of_floats, strict=True) if is_float]
+        others = [weight for weight, is_float in zip(weights, of_floats, strict=True) if not is_float]
+        whole = iter(self._products(x, floats, Epilogue(residual=residual)))
+        pairs = iter(self._products(self._both_planes(x), others, NO_EPILOGUE) if others else [])
+        return [
+            next(whole) if is_float else self._sum_of_planes(next(pairs), residual) for is_float in of_floats
+        ]
+
+    def _both_planes(self, x: DeviceArray) -> DeviceArray:
+        """Twice the rows of x, as int8 only."""
+        n_tokens, n = x.shape
+        int8, lease = self._arena.take_int8(2 * n_tokens, n)
+        grid = (-(-n // THREADS), n_tokens)
+        self._run("activations", "quantize_planes", grid, THREADS, x, n, *map(np.uint64, int8))
+        return DeviceArray(0, (2 * n_tokens, n), lease, int8)
+
+    def _sum_of_planes(self, pairs: DeviceArray, residual: int) -> DeviceArray:
+        n_rows, n = pairs.shape
+        out = self._arena.take(n_rows // 2, n)
+        grid = (-(-n // THREADS), n_rows // 2)
+        self._run("activations", "add_planes", grid, THREADS, pairs, n, np.uint64(residual), out)
+        return out
 
     def add(self, x: DeviceArray, y: DeviceArray) -> DeviceArray:
         out = self._arena.take(*x.shape)
@@ -329,8 +365,10 @@ class CudaOps:
         return out
 
     def _activation(self, n_tokens: int, n: int) -> DeviceArray:
-        """What a linear is likely to read next."""
-        return self._arena.take(n_tokens, n) if n % 32 else self._arena.take_with_int8(n_tokens, n)
+        """What a linear is likely to read next. Its kernel writes one plane: two are made where they are read."""
+        if n % 32 or self.planes == 2:
+            return self._arena.take(n_tokens, n)
+        return self._arena.take_with_int8(n_tokens, n)
 
     def _quantized(self, x: DeviceArray) -> tuple[Int8Form, object]:
         n_tokens, n = x.shape

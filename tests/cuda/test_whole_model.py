@@ -96,6 +96,16 @@ def test_whatever_forms_a_card_finds_fastest_the_logits_are_the_cpu_s(tiny: Path
     assert "kt_dmmv_dp4a" in fastest.launched
 
 
+def test_with_two_planes_of_activations_the_logits_are_the_cpu_s(tiny: Path) -> None:
+    with cuda_device():
+        on_gpu = passes_of(tiny, load_backend("cuda", planes=2))
+    on_cpu = passes_of(tiny, load_backend("cpu", threads=2, planes=2))
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_array_equal(gpu, cpu)
+    one_plane = passes_of(tiny, load_backend("cpu", threads=2))
+    assert not np.array_equal(on_cpu[0], one_plane[0]), "a second plane that changes nothing"
+
+
 @pytest.mark.skipif(ON_CARD, reason="the emulated device counts allocations")
 def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machine: Machine) -> None:
     sequences = Sequences(load_model(tiny, cuda_ops))

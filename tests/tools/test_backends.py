@@ -1,4 +1,4 @@
-"""--device and --threads become a backend, or one line that says what is there and what would work."""
+"""--device, --threads and --activations become a backend, or one line that says what is there and what would work."""
 
 import sys
 from unittest import mock
@@ -74,3 +74,35 @@ def test_threads_are_for_the_cpu() -> None:
         for device in ("cuda", "reference"):
             with pytest.raises(EspalierError, match="--threads has no meaning"):
                 open_backend(device, 1)
+
+
+def test_planes_of_activations_reach_the_backend_and_its_line() -> None:
+    cpu, reference = open_backend("cpu", 2, 2), open_backend("reference", None, 2)
+    assert (cpu.planes, reference.planes) == (2, 2)
+    assert backend_line(cpu) == f"cpu, {cpu.isa}, 2 threads, 2 planes of activations"
+    assert backend_line(reference) == "reference, 2 planes of activations"
+    assert "planes" not in backend_line(open_backend("cpu", 2))
+
+
+@pytest.mark.parametrize("activations", [0, 3, -1])
+def test_other_numbers_of_planes_are_one_line(activations: int) -> None:
+    with pytest.raises(EspalierError, match=f"--activations is {activations}; it is 1 or 2"):
+        open_backend("cpu", None, activations)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_takes_two_planes(device: str) -> None:
+    with installed(Machine(name="Some Card")):
+        assert backend_line(open_backend(device, None, 2)) == "cuda, Some Card, 2 planes of activations"
+
+
+@pytest.mark.parametrize("lack", UNUSABLE)
+def test_the_cpu_in_place_of_a_gpu_has_the_planes_that_were_asked_for(lack: str) -> None:
+    with installed(UNUSABLE[lack][0]):
+        assert open_backend("auto", None, 2).planes == 2
+
+
+def test_without_a_gpu_auto_with_two_planes_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.dict(sys.modules, {"cupy": None}):
+        assert open_backend("auto", None, 2).planes == 2
+    assert capsys.readouterr().err == ""
