@@ -73,6 +73,9 @@ class Settings:
         unset="printed at start",
     )
     kv_type: str = setting("f16", "Type of cached keys and values: f16, or q8_0 in half the memory.", str)
+    attention: str = setting(
+        "exact", "Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).", str
+    )
     kt_trellis: str = setting("auto", "Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.", str)
     alias: str | None = setting(None, "The model's id in the API.", str, unset="the file's stem")
     accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)

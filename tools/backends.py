@@ -11,37 +11,49 @@ from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
 from kernels.cuda.errors import CudaError, CupyMissingError
 from kernels.kv_type import KV_TYPES
+from kernels.ops import ATTENTIONS
 
 DEVICES = ("auto", "cuda", "cpu", "reference")
 
 
-def open_backend(device: str, threads: int | None) -> Any:
+def open_backend(device: str, threads: int | None, attention: str = "exact") -> Any:
     """auto is the GPU where one can be used, else the CPU, and a line says why; with threads it is the CPU.
 
-    Without CuPy nobody has asked for a GPU, and the CPU needs no line of its own: `backend_line` names it.
+    Without CuPy nobody has asked for a GPU, and the CPU needs no line of its own: `backend_line` names it. Attention
+    "tensor" asks for one.
     Raises EspalierError for a device this build or machine does not have.
     """
     if device not in DEVICES:
         raise EspalierError(f"--device is {device!r}; it is one of {', '.join(DEVICES)}")
     if device in ("cuda", "reference") and threads is not None:
         raise EspalierError(f"--threads has no meaning for --device {device}; it is for the CPU")
+    _check_attention(attention, on_gpu=device == "cuda" or (device == "auto" and threads is None))
     try:
         if device == "auto":
-            return _gpu_or_cpu() if threads is None else load_backend("cpu", threads=threads)
-        return load_backend(device, **({"threads": threads} if device == "cpu" else {}))
+            return _gpu_or_cpu(attention) if threads is None else load_backend("cpu", threads=threads)
+        options: dict[str, dict[str, Any]] = {"cpu": {"threads": threads}, "cuda": {"attention": attention}}
+        return load_backend(device, **options.get(device, {}))
     except CudaError as error:
         raise EspalierError(f"--device cuda: {error}") from None
     except ValueError as error:
         raise EspalierError(str(error)) from None
 
 
-def _gpu_or_cpu() -> Any:
+def _check_attention(attention: str, on_gpu: bool) -> None:
+    if attention not in ATTENTIONS:
+        raise EspalierError(f"--attention is {attention!r}; it is one of {', '.join(ATTENTIONS)}")
+    if attention == "tensor" and not on_gpu:
+        raise EspalierError("--attention tensor is for --device cuda; without a GPU attention is exact")
+
+
+def _gpu_or_cpu(attention: str) -> Any:
     try:
-        return load_backend("cuda")
-    except CupyMissingError:
-        return load_backend("cpu")
+        return load_backend("cuda", attention=attention)
     except CudaError as error:
-        print(f"espalier: on the CPU: {error}", file=sys.stderr)
+        if attention != "exact":
+            print(f"espalier: on the CPU, where attention is exact: {error}", file=sys.stderr)
+        elif not isinstance(error, CupyMissingError):
+            print(f"espalier: on the CPU: {error}", file=sys.stderr)
         return load_backend("cpu")
 
 
@@ -62,7 +74,8 @@ def checked_kv_type(text: str) -> str:
 def backend_line(ops: Any) -> str:
     """Backend with ISA tier and threads, or with the GPU's name."""
     if ops.name == "cuda":
-        return f"cuda, {ops.device_name}"
+        form = ", attention on tensor cores" if ops.attention_form == "tensor" else ""
+        return f"cuda, {ops.device_name}{form}"
     return f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else ops.name
 
 

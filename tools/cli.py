@@ -29,6 +29,9 @@ Threads = Annotated[
 ]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
+Attention = Annotated[
+    str, typer.Option(help="Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).")
+]
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
 
 
@@ -57,6 +60,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="A file of such keys, one a line.")] = None,
     alias: Annotated[str | None, _setting("alias")] = None,
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
+    attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
     activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
@@ -69,7 +73,7 @@ def serve(
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kv_type": kv_type, "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
+        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 
@@ -104,12 +108,13 @@ def chat(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
 
-    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis)
+    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, attention)
 
 
 @app.command()
@@ -120,13 +125,14 @@ def perplexity(
     kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
 ) -> None:
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, json)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, json, attention)
 
 
 @app.command()
@@ -147,6 +153,7 @@ def bench(
     kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     peer: Annotated[
         Path | None,
         typer.Option(
@@ -167,7 +174,18 @@ def bench(
     from tools import bench as command
 
     options = command.BenchOptions(
-        model, synthetic, n_prompt, n_gen, depth, repetitions, kv_type, device, threads, peer, json
+        model,
+        synthetic,
+        n_prompt,
+        n_gen,
+        depth,
+        repetitions,
+        kv_type,
+        device,
+        threads,
+        peer,
+        json,
+        attention,
     )
     if write is None:
         command.run(options)

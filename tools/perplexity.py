@@ -41,13 +41,14 @@ def run(
     threads: int | None,
     kt_trellis: str,
     json: bool,
+    attention: str = "exact",
 ) -> None:
     checked_kv_type(kv_type)
     try:
         words = text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EspalierError(f"{text}: cannot be read as UTF-8 text: {error}") from None
-    ops = open_backend(device, threads)
+    ops = open_backend(device, threads, attention)
     with progress_bar(f"loading {model.name}") as report:
         loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
     with progress_bar("perplexity") as report:
