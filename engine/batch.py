@@ -77,21 +77,24 @@ def build_decode_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_col
     """What build_batch makes of chunks of one token and one row each, PADDING among them: between two passes that
     fill the caches with weights every call of NumPy is a slow one, so here are few. n_columns: of the block table."""
     n = len(chunks)
-    positions = [chunk.n_cached for chunk in chunks]
     table = np.full((n, n_columns), -1, np.int32)
-    slots = [-1] * n
-    for i, (_, position, block_ids, _) in enumerate(chunks):
+    lists: list[list[int]] = [[], [], [], []]
+    ids, positions, slots, contexts = lists
+    for row, (token_ids, position, block_ids, _) in zip(table, chunks, strict=True):
+        ids.append(token_ids[0])
+        positions.append(position)
+        contexts.append(position + 1)
         if block_ids:
             assert len(block_ids) * block_size > position, "a chunk has too few KV blocks for its context"
-            table[i, : len(block_ids)] = block_ids
-            slots[i] = block_ids[position // block_size] * block_size + position % block_size
+            row[: len(block_ids)] = block_ids
+            slots.append(block_ids[position // block_size] * block_size + position % block_size)
+        else:
+            slots.append(-1)
+    token_ids, position_array, slot_array, context_array = map(ops.index_array, np.array(lists, np.int32))
     numbers = np.arange(n + 1, dtype=np.int32)
-    lists = ([chunk.token_ids[0] for chunk in chunks], positions, slots)
-    token_ids, on_device, slot_ids = (ops.index_array(np.array(values, np.int32)) for values in lists)
     hidden_rows = ops.index_array(numbers[:n])
-    contexts = np.array(positions, np.int32) + 1
-    attention = AttentionBatch(*map(ops.index_array, (numbers, contexts, table)))
-    return Batch(token_ids, on_device, slot_ids, hidden_rows, attention, n, n)
+    attention = AttentionBatch(ops.index_array(numbers), context_array, ops.index_array(table))
+    return Batch(token_ids, position_array, slot_array, hidden_rows, attention, n, n)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from engine.block_pool import BlockPool
 from engine.errors import ContextLengthError, EspalierError, RequestError
 from engine.kv_cache import KVCache, KVShape, new_kv_cache
 from engine.request import Request
-from engine.runner import Runner
+from engine.runner import Flight, Runner
 from engine.sampling import Sampled, resolve_seed, validate
 from engine.scheduler import ScheduledChunk, Scheduler
 from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
@@ -43,6 +43,7 @@ class Engine:
         shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
         self._runner = Runner(loaded.model, loaded.ops, self.kv)
+        self._flight: Flight | None = None  # launched ahead of its turn
         self._scheduler = Scheduler(
             BlockPool(self.kv.n_blocks, self.kv.block_size),
             max_batch=config.max_batch,
@@ -85,22 +86,28 @@ class Engine:
         self._scheduler.remove(request_id)
 
     def step(self) -> list[TokenEvent]:
-        """Run one forward pass, if there is work. Events of the requests that have a new token or have ended.
+        """The events of one forward pass, if there is work: the requests that have a new token or have ended.
 
+        Where the backend chooses tokens, the pass after it is launched before they are read: a GPU never waits.
         An exception is our bug and leaves every request where it was: call `fail_all`, then go on or end.
         """
-        scheduled = self._scheduler.schedule()
-        if not scheduled:
-            return []
-        outcomes = self._runner.run(scheduled)
-        settled = (self._settle(chunk, sampled) for chunk, sampled in zip(scheduled, outcomes, strict=True))
-        events = [event for event in settled if event is not None]
+        flight, self._flight = self._flight, None
+        if flight is None or not any(self._scheduler.holds(chunk.request) for chunk in flight.chunks):
+            chunks = self._scheduler.schedule()
+            if not chunks:
+                return []
+            flight = self._runner.launch(chunks)
+        following = self._launch_after(flight)
+        events = self._land(flight)
+        self._flight = following  # not before: a step that fails must be repeated, not skipped
         if not self.has_work:
+            self._flight = None
             self._check_when_idle()
         return events
 
     def fail_all(self, error: str) -> list[TokenEvent]:
         """End every request with finish_reason "error" and one line; all blocks are free afterwards."""
+        self._flight = None
         return [self._finish(request, "error", error=error) for request in self._scheduler.requests]
 
     def check_integrity(self) -> None:
@@ -116,6 +123,18 @@ class Engine:
             n_blocks=scheduler.pool.n_blocks,
             n_free_blocks=scheduler.pool.n_free,
         )
+
+    def _launch_after(self, flight: Flight) -> Flight | None:
+        """The next step, where nothing of it depends on what `flight` chooses but tokens that are on the device."""
+        tokens = self._scheduler.schedule_ahead(flight.chunks) if flight.can_be_followed else []
+        return self._runner.launch_after(flight, tokens) if tokens else None
+
+    def _land(self, flight: Flight) -> list[TokenEvent]:
+        """Events of a step. Requests that have ended or were aborted since its launch have none."""
+        outcomes = zip(flight.chunks, self._runner.read(flight), strict=True)
+        held = ((chunk, sampled) for chunk, sampled in outcomes if self._scheduler.holds(chunk.request))
+        settled = (self._settle(chunk, sampled) for chunk, sampled in held)
+        return [event for event in settled if event is not None]
 
     def _settle(self, chunk: ScheduledChunk, sampled: Sampled | None) -> TokenEvent | None:
         """Take in what a step computed for one request: its new token, its end, or a piece of its prompt."""

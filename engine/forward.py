@@ -6,15 +6,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.batch import PADDING, Batch, Chunk, build_batch, build_decode_batch
-from kernels.ops import Array, LayerCache, Ops
+from engine.choice_plan import ChoicePlan
+from kernels.ops import Array, LayerCache, Ops, Selection
 
 
 class Output(NamedTuple):
     """What a pass leaves on the backend, valid until the next one; a padded pass has rows beyond n_rows."""
 
-    logits: Array  # [>= n_rows, n_vocab]
-    chosen: Array | None  # [>= n_rows, 2], by `Ops.choose`, where it was told what to draw
+    logits: Array  # [>= n_rows, n_vocab]; a row that was chosen from has its changes in it
+    chosen: Array | None  # [>= n_rows, 2], by `Chooser.choose`, where there was a plan
     n_rows: int  # those the chunks want
+
+
+class Predecessor(NamedTuple):
+    """A pass whose tokens are on the backend only: row rows[i] of chosen has the token of the next pass's chunk i."""
+
+    chosen: Array
+    rows: Sequence[int]
 
 
 class ForwardPass:
@@ -32,33 +40,59 @@ class ForwardPass:
         output = self.compute(chunks)
         return None if output is None else self._ops.to_host(output.logits)[: output.n_rows]
 
-    def compute(self, chunks: Sequence[Chunk], draws: np.ndarray | None = None) -> Output | None:
-        """The same, left where it was computed. draws int32 [n_rows, 8]: for `Ops.choose`, of the same pass."""
+    def compute(
+        self,
+        chunks: Sequence[Chunk],
+        plan: ChoicePlan | None = None,
+        predecessor: Predecessor | None = None,
+    ) -> Output | None:
+        """The same, left where it was computed, and chosen from by a plan for those rows.
+
+        With a predecessor every chunk is one token, whatever it says, and wants its row.
+        """
         self._ops.begin_step()
         if all(len(chunk.token_ids) == 1 and chunk.want_rows == 1 for chunk in chunks):
-            return Output(*self._decode(chunks, draws), len(chunks))
+            return Output(*self._decode(chunks, plan, predecessor), len(chunks))
+        assert predecessor is None, "only a decode step can follow one that nobody has read"
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
             self._model.forward(self._ops, batch, self._layers)
             return None
-        on_device = None if draws is None else self._ops.index_array(draws)
-        return Output(*self._logits(batch, on_device), batch.n_rows)
+        return Output(*self._logits(batch, self._selection(plan, batch)), batch.n_rows)
 
-    def _decode(self, chunks: Sequence[Chunk], draws: np.ndarray | None) -> tuple[Array, Array | None]:
+    def _decode(
+        self, chunks: Sequence[Chunk], plan: ChoicePlan | None, predecessor: Predecessor | None
+    ) -> tuple[Array, Array | None]:
         """Of n_seqs rows; a padded pass has rows beyond the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
         padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
         batch = build_decode_batch(padded, self._block_size, self._ops, n_columns)
-        on_device = None
-        if draws is not None:
-            on_device = self._ops.index_array(np.pad(draws, ((0, n_seqs - len(chunks)), (0, 0))))
-        key = (self._identity, n_seqs, n_columns, draws is None)
-        return self._ops.recorded(key, lambda: self._logits(batch, on_device))
+        selection = self._selection(plan.padded(n_seqs) if plan else None, batch)
+        if (
+            predecessor is not None
+        ):  # its array comes last: those of a recorded pass have to lie where they lay
+            rows = self._ops.index_array(np.array([*predecessor.rows, *[-1] * (n_seqs - len(chunks))]))
+            assert self._ops.chooser is not None
+            self._ops.chooser.pass_on(predecessor.chosen, rows, batch.token_ids)
+        key = (self._identity, n_seqs, n_columns, len(plan.changes) if plan else None)
+        return self._ops.recorded(key, lambda: self._logits(batch, selection))
 
-    def _logits(self, batch: Batch, draws: Array | None) -> tuple[Array, Array | None]:
+    def _selection(self, plan: ChoicePlan | None, batch: Batch) -> Selection | None:
+        if plan is None:
+            return None
+        # As the device wants them: rows of int32, whatever their fields are.
+        draws, changes = (self._ops.index_array(_as_ints(array)) for array in (plan.draws, plan.changes))
+        starts = self._ops.index_array(plan.starts)
+        return Selection(draws, changes if len(plan.changes) else None, starts, batch.token_ids)
+
+    def _logits(self, batch: Batch, selection: Selection | None) -> tuple[Array, Array | None]:
         """And what is chosen from them, in the same recording."""
         hidden = self._model.forward(self._ops, batch, self._layers)  # [n_rows, n_embd]
         logits = self._model.logits(self._ops, hidden)
         chooser = self._ops.chooser
-        return logits, chooser.choose(logits, draws) if chooser and draws is not None else None
+        return logits, chooser.choose(logits, selection) if chooser and selection else None
+
+
+def _as_ints(array: np.ndarray) -> np.ndarray:
+    return array.view(np.int32).reshape(len(array), array.itemsize // 4)

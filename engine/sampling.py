@@ -4,7 +4,7 @@
    Then for every id of the answer alone, seen n times: - n * frequency_penalty - presence_penalty.
 2. + logit_bias.   3. / temperature.
 4. top_k: the k highest logits.   5. top_p: the smallest set of the most probable that holds at least top_p of
-   the mass left.   6. min_p: those with at least min_p times the highest probability, which are those
+   the mass left (masses.py).   6. min_p: those with at least min_p times the highest probability, which are those
    whose logit / temperature is at most -log(min_p) below the highest. Ties: the lower id.
 7. The highest of logit + Gumbel noise (philox.py), which is a draw from the softmax of what is left.
 Temperature 0 takes the highest logit after step 2, ties to the lower id; steps 3 to 7 have nothing to do.
@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.errors import RequestError
+from engine.masses import masses, rate_of
+from engine.penalties import changed, changes_logits, changes_of
 from engine.philox import draw
 from engine.request import Request
 from engine.types import SamplingParams
@@ -76,76 +78,39 @@ def resolve_seed(seed: int | None) -> int:
 def sample(logits: np.ndarray, requests: Sequence[Request]) -> list[Sampled]:
     """One token for each row: logits [n_rows, n_vocab] float32, row i for requests[i]; they are not changed.
 
-    A row with NaN or +inf gives an error for its request alone; -inf masks a token.
+    A row that has NaN or +inf after step 2 gives an error for its request alone; -inf masks a token.
     """
-    best = logits.argmax(axis=1)  # the first NaN of a row, if it has one
-    peaks = logits[np.arange(len(best)), best]
-    return [
-        _sample_row(row, request, int(token_id), float(peak))
-        for row, request, token_id, peak in zip(logits, requests, best, peaks, strict=True)
-    ]
-
-
-def needs_only_the_peak(params: SamplingParams) -> bool:
-    """The highest logit and its id, the lowest of equals, decide: `of_peak` is what `sample` gives."""
-    return params.temperature == 0 and not _changes_logits(params)
-
-
-def needs_no_masses(params: SamplingParams) -> bool:
-    """Steps 1, 2 and 5 change nothing: the logits as they are, top_k's and min_p's bounds and noise decide."""
-    return params.top_p == 1 and not _changes_logits(params)
+    return [_sample_row(row, request) for row, request in zip(logits, requests, strict=True)]
 
 
 def of_peak(best: int, peak: float) -> Sampled:
-    """The choice where `needs_only_the_peak`: best is the row's argmax, peak its logit or the row's first NaN."""
+    """The choice at temperature 0: best is the row's argmax, peak its logit or the row's first NaN."""
     if math.isfinite(peak):
         return Sampled(best)
     return ALL_MASKED if peak == -math.inf else NOT_FINITE
 
 
-def _sample_row(row: np.ndarray, request: Request, best: int, peak: float) -> Sampled:
-    """row [n_vocab]; best is its argmax and peak the logit there."""
-    params, highest = request.params, of_peak(best, peak)
-    if highest.error or needs_only_the_peak(params):
+def _sample_row(row: np.ndarray, request: Request) -> Sampled:
+    """row [n_vocab]"""
+    params = request.params
+    if changes_logits(params):
+        row = changed(row, changes_of(request), params)
+    best = int(row.argmax())  # the first NaN, if it has one
+    highest = of_peak(best, float(row[best]))
+    if highest.error or params.temperature == 0:
         return highest
-    if _changes_logits(params):
-        row = _penalized(row, request)
-        best = int(row.argmax())
-    if params.temperature == 0:
-        return Sampled(best)
     token_ids, scores = _survivors(row, params)
     return Sampled(draw(token_ids, scores, seed=request.seed, position=len(request.token_ids)))
-
-
-def _changes_logits(params: SamplingParams) -> bool:
-    neutral = (params.repetition_penalty, params.frequency_penalty, params.presence_penalty) == (1, 0, 0)
-    return bool(params.logit_bias) or not neutral
-
-
-def _penalized(row: np.ndarray, request: Request) -> np.ndarray:
-    """Steps 1 and 2 on a copy, float32."""
-    params, row = request.params, row.copy()
-    if params.repetition_penalty != 1:
-        seen = np.unique(request.token_ids)
-        factor = np.float32(params.repetition_penalty)
-        row[seen] = np.where(row[seen] > 0, row[seen] / factor, row[seen] * factor)
-    if request.n_output and (params.frequency_penalty or params.presence_penalty):
-        answered, counts = np.unique(request.token_ids[request.n_prompt :], return_counts=True)
-        row[answered] -= (counts * params.frequency_penalty + params.presence_penalty).astype(np.float32)
-    if params.logit_bias:
-        row[list(params.logit_bias)] += np.array(list(params.logit_bias.values()), np.float32)
-    return row
 
 
 def _survivors(row: np.ndarray, params: SamplingParams) -> tuple[np.ndarray, np.ndarray]:
     """Steps 3 to 6: ids in ascending order and their logits over temperature, float64, the highest 0."""
     token_ids = _top_k(row, params.top_k)
+    if params.top_p < 1:
+        token_ids = token_ids[_top_p(row[token_ids], params)]
     values = row[token_ids].astype(np.float64)
     with np.errstate(over="ignore"):  # a tiny temperature: all but the highest become -inf, as they should
         scores = (values - values.max()) / params.temperature
-    if params.top_p < 1:
-        keep = _top_p(np.exp(scores), params.top_p)
-        token_ids, scores = token_ids[keep], scores[keep]
     if params.min_p > 0:
         keep = np.flatnonzero(scores >= math.log(params.min_p))
         token_ids, scores = token_ids[keep], scores[keep]
@@ -161,16 +126,19 @@ def _top_k(row: np.ndarray, k: int) -> np.ndarray:
     return np.sort(np.concatenate([above, equal[: k - len(above)]]))
 
 
-def _top_p(weights: np.ndarray, top_p: float) -> np.ndarray:
+def _top_p(values: np.ndarray, params: SamplingParams) -> np.ndarray:
     """Indices, ascending, of the smallest set with at least top_p of the mass; of equals the lower indices.
 
-    weights [n], not normalized. All those below (1 - top_p) / n of the mass hold less than 1 - top_p of it
-    together, so none of them can be needed: only the others are sorted, mostly a small part.
+    values [n], logits. All those below (1 - top_p) / n of the mass hold less than 1 - top_p of it together, so none
+    of them can be needed: only the others, and by a factor of two some more, are sorted, mostly a small part.
     """
-    mass = weights.sum()
-    candidates = np.flatnonzero(weights >= (1 - top_p) * mass / len(weights))
-    order = candidates[np.argsort(-weights[candidates], kind="stable")]
-    n_kept = int(np.searchsorted(np.cumsum(weights[order]), top_p * mass)) + 1
+    with np.errstate(over="ignore"):
+        weights = masses(values - values.max(), rate_of(params.temperature))
+    mass = float(weights.sum())
+    candidates = np.flatnonzero(weights >= (1 - params.top_p) * mass / len(weights) / 2)
+    order = candidates[np.argsort(-values[candidates], kind="stable")]
+    sums = np.cumsum(weights[order]).astype(np.float64)
+    n_kept = int(np.searchsorted(sums, params.top_p * mass)) + 1
     return np.sort(order[:n_kept])
 
 

@@ -6,9 +6,12 @@ served, while the pool has blocks for their whole prompt. Blocks are taken as a 
 out, the youngest running sequence loses its blocks, goes back to the head of the queue and is computed again
 from its tokens; its answer so far stays. The oldest is never robbed and always fits the pool, so every step
 moves it on, and every request in turn becomes the oldest: nothing starves.
+
+A step may be scheduled while the one before it is under way (`schedule_ahead`), where only tokens are missing.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from engine.block_pool import BlockPool
@@ -28,6 +31,13 @@ class ScheduledChunk(NamedTuple):
     def is_last(self) -> bool:
         """The chunk ends at the newest token, so its last row of logits chooses the next one."""
         return self.n_tokens == self.request.n_pending
+
+
+class NextToken(NamedTuple):
+    """A decode step of a request whose last token is being chosen by a step under way, after that chunk of it."""
+
+    request: Request
+    chunk: int
 
 
 class Scheduler:
@@ -52,6 +62,10 @@ class Scheduler:
     def requests(self) -> list[Request]:
         """Every unfinished request, oldest first."""
         return [*self.running, *self.waiting]
+
+    def holds(self, request: Request) -> bool:
+        """It has not been removed."""
+        return self._by_id.get(request.request_id) is request
 
     def check_room(self) -> None:
         """Raises QueueFullError when max_batch + max_queue requests are already here."""
@@ -102,6 +116,25 @@ class Scheduler:
             chunks += self._admit(prefill_budget)
         return chunks
 
+    def schedule_ahead(self, under_way: Sequence[ScheduledChunk]) -> list[NextToken]:
+        """The step after one whose tokens are not known yet; empty where it would not be what `schedule` gives then.
+
+        That is: everyone who runs decodes, nobody can be admitted, and nobody loses blocks. Who ends at
+        max_new_tokens is left out; who ends for another reason shows later, and is computed one step too many.
+        Blocks are taken.
+        """
+        here = [NextToken(chunk.request, i) for i, chunk in enumerate(under_way) if self.holds(chunk.request)]
+        if not all(under_way[token.chunk].is_last for token in here):
+            return []
+        tokens = [token for token in here if token.request.n_output + 1 < token.request.max_new_tokens]
+        if self.waiting and (len(tokens) < len(here) or self._can_admit()):
+            return []
+        if sum(self._n_missing(t.request, t.request.n_pending + 1) for t in tokens) > self.pool.n_free:
+            return []
+        for request, _ in tokens:
+            self._grow(request, request.n_pending + 1)
+        return tokens
+
     def check_integrity(self) -> None:
         """AssertionError unless blocks, tables, order and counts agree."""
         everyone = self.requests
@@ -119,16 +152,20 @@ class Scheduler:
     def _admit(self, prefill_budget: int) -> list[ScheduledChunk]:
         """First chunks of waiting requests, in order, while tokens, seats and blocks last."""
         chunks = []
-        while self.waiting and prefill_budget and len(self.running) < self.max_batch:
-            request = self.waiting[0]
-            if self.pool.blocks_for(request.n_pending) > self._n_unpromised():
-                break  # a smaller one behind it has to wait too: else a large one might starve
-            self.running.append(self.waiting.popleft())
+        while prefill_budget and self._can_admit():
+            request = self.waiting.popleft()
+            self.running.append(request)
             n_tokens = min(request.n_pending, prefill_budget)
             self._grow(request, n_tokens)
             prefill_budget -= n_tokens
             chunks.append(ScheduledChunk(request, n_tokens))
         return chunks
+
+    def _can_admit(self) -> bool:
+        """There is a seat and room for the first that waits. A smaller one behind it waits too: it might starve."""
+        if not self.waiting or len(self.running) == self.max_batch:
+            return False
+        return self.pool.blocks_for(self.waiting[0].n_pending) <= self._n_unpromised()
 
     def _n_unpromised(self) -> int:
         """Free blocks beyond those that running prefills will take, and one per sequence to grow into.
@@ -140,12 +177,16 @@ class Scheduler:
 
     def _grow(self, request: Request, n_tokens: int) -> bool:
         """Blocks for its next n_tokens, the youngest's if need be. False: it was itself the youngest."""
-        n_missing = self.pool.blocks_for(request.n_computed + n_tokens) - len(request.block_ids)
+        n_missing = self._n_missing(request, n_tokens)
         while n_missing > self.pool.n_free:
             if self._preempt_youngest() is request:
                 return False
         request.block_ids += self.pool.take(request.request_id, n_missing)
         return True
+
+    def _n_missing(self, request: Request, n_tokens: int) -> int:
+        """Blocks it needs for its next n_tokens. It may hold more: for a step ahead that failed."""
+        return max(self.pool.blocks_for(request.n_computed + n_tokens) - len(request.block_ids), 0)
 
     def _preempt_youngest(self) -> Request:
         """The youngest running request goes back to the head of the queue, without blocks."""

@@ -41,6 +41,15 @@ class AttentionBatch(NamedTuple):
     block_table: Array  # [n_seqs, max_blocks]  KV block ids, in order; unused entries -1
 
 
+class Selection(NamedTuple):
+    """What `Chooser.choose` goes by, row by row: of engine.choice_plan.DRAW and engine.penalties.CHANGE, int32."""
+
+    draws: Array  # [n_rows, 18]
+    changes: Array | None  # [n_changes, 4]; None: no row has any
+    starts: Array  # [n_rows + 1]: row i has changes[starts[i]:starts[i + 1]], ids once each
+    token_ids: Array  # of the pass; row i's is at i where its draw has n_unread
+
+
 class Ops(Protocol):
     """One backend."""
 
@@ -170,11 +179,22 @@ class Ops(Protocol):
 class Chooser(Protocol):
     """Chooses tokens where the logits are. A pass that is recorded may hold the choice."""
 
-    def choose(self, logits: Array, draws: Array) -> Array:
-        """A token for each row: [n_rows, n_vocab] and int32 [n_rows, 8] -> [n_rows, 2].
+    def choose(self, logits: Array, selection: Selection) -> Array:
+        """A token for each row: [n_rows, n_vocab] -> [n_rows, 2].
 
-        draws: rows of `engine.choosing.DRAW`. The result has the row's highest logit, which for a NaN is one, and the
-        token id as int32 bits in a float's place: at temperature 0 or beside a logit that is not finite the id
-        numpy.argmax gives, else what `engine.philox.draw` does of those of the top_k (0: all) for which
-        (logit - highest) / temperature >= floor.
+        First the changes are made, in logits, as `engine.penalties.changed` makes them, with the pass's own token
+        counted once more where a draw has n_unread. The result has the row's highest logit, which for a NaN is one,
+        and the token id as int32 bits in a float's place: at temperature 0 or beside a logit that is not finite the
+        id numpy.argmax gives, else what `engine.philox.draw` does of those of the top_k (0: all), of these of the
+        top_p of the mass (engine/masses.py), for which (logit - highest) / temperature >= floor.
+        """
+
+    def fetch(self, chosen: Array) -> Callable[[], np.ndarray]:
+        """Begin to bring what `choose` returned to the host. Whoever calls the result waits for that and for no later
+        work, and gets float32 [n_rows, 2], valid until the next `fetch` but one.
+        """
+
+    def pass_on(self, chosen: Array, rows: Array, token_ids: Array) -> None:
+        """token_ids[i] becomes the id in chosen[rows[i]], where rows[i] is not negative: a pass can follow one whose
+        tokens nobody has read yet. chosen is of the pass before, rows and token_ids are index arrays of this one.
         """

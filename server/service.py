@@ -36,7 +36,10 @@ class Service:
         self.fingerprint = f"espalier-{package_version()}-{self._hash()}"
 
     def _hash(self) -> str:
-        told = f"{self.engine.name} {self.engine.n_vocab} {self.engine.ctx_size} {self.settings.kt_trellis}"
+        engine, settings = self.engine, self.settings
+        told = (
+            f"{engine.name} {engine.n_vocab} {engine.ctx_size} {settings.kt_trellis} {settings.activations}"
+        )
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
     def require_ready(self) -> None:

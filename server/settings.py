@@ -77,6 +77,9 @@ class Settings:
         "exact", "Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).", str
     )
     kt_trellis: str = setting("auto", "Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.", str)
+    activations: int = setting(
+        1, "int8 planes of each linear's activations: 1, or 2 for nearly exact ones at twice the work.", int
+    )
     alias: str | None = setting(None, "The model's id in the API.", str, unset="the file's stem")
     accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)
     api_keys: tuple[str, ...] = setting(

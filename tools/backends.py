@@ -1,4 +1,4 @@
-"""From --device and --threads to a backend, and the line that says which machine ran."""
+"""From --device, --threads and --activations to a backend, and the line that says which machine ran."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from typing import Any
 from engine.errors import EspalierError
 from engine.loading.kt_trellis import TRELLIS_CHOICES
 from kernels import load_backend
+from kernels.activation_planes import PLANES
 from kernels.cuda.errors import CudaError, CupyMissingError
 from kernels.kv_type import KV_TYPES
 from kernels.ops import ATTENTIONS
@@ -16,23 +17,27 @@ from kernels.ops import ATTENTIONS
 DEVICES = ("auto", "cuda", "cpu", "reference")
 
 
-def open_backend(device: str, threads: int | None, attention: str = "exact") -> Any:
+def open_backend(device: str, threads: int | None, activations: int = 1, attention: str = "exact") -> Any:
     """auto is the GPU where one can be used, else the CPU, and a line says why; with threads it is the CPU.
 
     Without CuPy nobody has asked for a GPU, and the CPU needs no line of its own: `backend_line` names it. Attention
-    "tensor" asks for one.
+    "tensor" asks for one. activations: their int8 planes (kernels/activation_planes.py).
     Raises EspalierError for a device this build or machine does not have.
     """
     if device not in DEVICES:
         raise EspalierError(f"--device is {device!r}; it is one of {', '.join(DEVICES)}")
+    if activations not in PLANES:
+        raise EspalierError(f"--activations is {activations}; it is {' or '.join(map(str, PLANES))}")
     if device in ("cuda", "reference") and threads is not None:
         raise EspalierError(f"--threads has no meaning for --device {device}; it is for the CPU")
     _check_attention(attention, on_gpu=device == "cuda" or (device == "auto" and threads is None))
     try:
         if device == "auto":
-            return _gpu_or_cpu(attention) if threads is None else load_backend("cpu", threads=threads)
-        options: dict[str, dict[str, Any]] = {"cpu": {"threads": threads}, "cuda": {"attention": attention}}
-        return load_backend(device, **options.get(device, {}))
+            return _gpu_or_cpu(activations, attention) if threads is None else _cpu(threads, activations)
+        if device == "cpu":
+            return _cpu(threads, activations)
+        of_gpu = {"attention": attention} if device == "cuda" else {}
+        return load_backend(device, planes=activations, **of_gpu)
     except CudaError as error:
         raise EspalierError(f"--device cuda: {error}") from None
     except ValueError as error:
@@ -46,15 +51,19 @@ def _check_attention(attention: str, on_gpu: bool) -> None:
         raise EspalierError("--attention tensor is for --device cuda; without a GPU attention is exact")
 
 
-def _gpu_or_cpu(attention: str) -> Any:
+def _cpu(threads: int | None, activations: int) -> Any:
+    return load_backend("cpu", threads=threads, planes=activations)
+
+
+def _gpu_or_cpu(activations: int, attention: str) -> Any:
     try:
-        return load_backend("cuda", attention=attention)
+        return load_backend("cuda", planes=activations, attention=attention)
     except CudaError as error:
         if attention != "exact":
             print(f"espalier: on the CPU, where attention is exact: {error}", file=sys.stderr)
         elif not isinstance(error, CupyMissingError):
             print(f"espalier: on the CPU: {error}", file=sys.stderr)
-        return load_backend("cpu")
+        return _cpu(None, activations)
 
 
 def checked_trellis(text: str) -> Any:
@@ -72,11 +81,13 @@ def checked_kv_type(text: str) -> str:
 
 
 def backend_line(ops: Any) -> str:
-    """Backend with ISA tier and threads, or with the GPU's name."""
+    """Backend with ISA tier and threads, or with the GPU's name; the planes of activations where there are two."""
     if ops.name == "cuda":
         form = ", attention on tensor cores" if ops.attention_form == "tensor" else ""
-        return f"cuda, {ops.device_name}{form}"
-    return f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else ops.name
+        line = f"cuda, {ops.device_name}{form}"
+    else:
+        line = f"cpu, {ops.isa}, {ops.n_threads} threads" if ops.name == "cpu" else str(ops.name)
+    return line if ops.planes == 1 else f"{line}, {ops.planes} planes of activations"
 
 
 def machine_line() -> str:

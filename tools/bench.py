@@ -43,6 +43,7 @@ class BenchOptions:
     kv_type: str
     device: str
     threads: int | None
+    activations: int
     peer: Path | None
     json: bool
     attention: str = "exact"
@@ -84,7 +85,7 @@ class Speeds:
 
 def run(options: BenchOptions) -> None:
     program = find_llama_bench(options.peer) if options.peer else None
-    ops = open_backend(options.device, options.threads, options.attention)
+    ops = open_backend(options.device, options.threads, options.activations, options.attention)
     with _model_file(options, needed=program is not None) as path:
         loaded = _load(path, options.synthetic, ops)
         _check_context(loaded, options)

@@ -40,10 +40,11 @@ def run(
     device: str,
     threads: int | None,
     kt_trellis: str,
+    activations: int,
     attention: str = "exact",
 ) -> None:
     path = model or DEMO_MODEL
-    ops = open_backend(device, threads, attention)
+    ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {path.name}") as report:
         loaded = load_model(path, ops, checked_trellis(kt_trellis), progress=report)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens)

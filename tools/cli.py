@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from server.settings import Settings, default_text
-from tools.refusals import LATER_COMMANDS, LATER_FLAGS, later_message
+from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 
 app = typer.Typer(
     name="espalier",
@@ -28,6 +28,9 @@ Threads = Annotated[
     int | None, typer.Option(help="CPU threads; default: the physical cores this process may use.")
 ]
 Trellis = Annotated[str, typer.Option(help="Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.")]
+Activations = Annotated[
+    int, typer.Option(help="int8 planes of activations: 1, or 2 for nearly exact ones at twice the work.")
+]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
 Attention = Annotated[
     str, typer.Option(help="Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).")
@@ -62,18 +65,17 @@ def serve(
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
     attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
+    activations: Annotated[int | None, _setting("activations")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
-    activations: Annotated[int, typer.Option(help="Planes of int8 activations: 1.")] = 1,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
     from tools.serve import serve_model
 
-    if activations != 1:
-        raise later_message(f"--activations {activations}", "1 is what this build computes with")
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "drain_seconds": drain_seconds,
+        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "activations": activations,
+        "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 
@@ -110,11 +112,12 @@ def chat(
     threads: Threads = None,
     attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
+    activations: Activations = 1,
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
 
-    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, attention)
+    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, activations, attention)
 
 
 @app.command()
@@ -127,12 +130,13 @@ def perplexity(
     threads: Threads = None,
     attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
+    activations: Activations = 1,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
 ) -> None:
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, json, attention)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json, attention)
 
 
 @app.command()
@@ -154,6 +158,7 @@ def bench(
     device: Device = "auto",
     threads: Threads = None,
     attention: Attention = "exact",
+    activations: Activations = 1,
     peer: Annotated[
         Path | None,
         typer.Option(
@@ -183,6 +188,7 @@ def bench(
         kv_type,
         device,
         threads,
+        activations,
         peer,
         json,
         attention,

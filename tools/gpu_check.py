@@ -31,6 +31,7 @@ print(f"{card['name'].decode()} sm_{card['major']}{card['minor']}, driver {cupy.
 """
 KERNEL_TESTS = (
     "tests/cuda/test_linear_kernels.py",
+    "tests/cuda/test_planes.py",
     "tests/cuda/test_attention_kernels.py",
     "tests/cuda/test_tensor_attention.py",
     "tests/cuda/test_activation_kernels.py",

@@ -40,6 +40,7 @@ def run(
     device: str,
     threads: int | None,
     kt_trellis: str,
+    activations: int,
     json: bool,
     attention: str = "exact",
 ) -> None:
@@ -48,7 +49,7 @@ def run(
         words = text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EspalierError(f"{text}: cannot be read as UTF-8 text: {error}") from None
-    ops = open_backend(device, threads, attention)
+    ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {model.name}") as report:
         loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
     with progress_bar("perplexity") as report:

@@ -1,7 +1,5 @@
 """What the command line's contract names and this build does not have yet: refused in words, never ignored."""
 
-from engine.errors import EspalierError
-
 LATER_COMMANDS = {
     "quantize": "comes with the quantizer and is not in this build",
     "imatrix": "comes with the quantizer and is not in this build",
@@ -12,7 +10,3 @@ LATER_FLAGS = {
     "--kl-base": "comes with the quality tools and is not in this build; perplexity works without it",
     "--serve": "is not in this build; bench measures in this process",
 }
-
-
-def later_message(what: str, instead: str) -> EspalierError:
-    return EspalierError(f"{what} is not in this build; {instead}")

@@ -30,6 +30,14 @@ ESP_FN float quantize_activations32(const float* x, int8_t* q, int32_t* sums) {
     return zeros ? 0.0f : dx;
 }
 
+// With two planes of activations a linear is computed for x and again, by the same formula, for what the int8 form leaves
+// of x; y is the float32 sum of the two, and a residual or a gate comes after it. The rest of 32 columns, one rounding
+// each: where dx is NaN it is NaN, where q and dx are zeros it is x, which quantizes to zeros again.
+// x, q, dx as quantize_activations32 took and gave them; rest [32].
+ESP_FN void rest_of_activations32(const float* x, const int8_t* q, float dx, float* rest) {
+    for (int j = 0; j < 32; ++j) rest[j] = fma_f32(-float(q[j]), dx, x[j]);
+}
+
 struct Chains {
     float acc[4];
 

@@ -49,12 +49,15 @@ inline TensorType type_of(const std::string& name) {
 
 class Backend {
 public:
-    Backend(int n_threads, const std::string& isa)
+    // planes: of int8 activations (linear_formula.h)
+    Backend(int n_threads, const std::string& isa, int planes)
         : tier_(choose_tier(isa)),
           linears_(*tier_.linears()),
           vectors_(*tier_.vectors()),
           pool_(n_threads),
-          linear_(linears_, vectors_, pool_) {}
+          linear_(linears_, vectors_, pool_, planes) {
+        require(planes == 1 || planes == 2, "activations have one plane or two");
+    }
 
     const char* isa() const { return tier_.isa; }
     int n_threads() const { return pool_.n_threads(); }

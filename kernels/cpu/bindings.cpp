@@ -34,7 +34,7 @@ NB_MODULE(_native, module) {
     nb::class_<Program>(module, "Program").def("__len__", [](const Program& program) { return program.steps().size(); });
 
     nb::class_<Backend>(module, "Backend")
-        .def(nb::init<int, const std::string&>(), "n_threads"_a, "isa"_a)
+        .def(nb::init<int, const std::string&, int>(), "n_threads"_a, "isa"_a, "planes"_a = 1)
         .def_prop_ro("isa", &Backend::isa)
         .def_prop_ro("n_threads", &Backend::n_threads)
         .def("pack", &Backend::pack, "type"_a, "n_out"_a, "n_in"_a, "data"_a.noconvert())

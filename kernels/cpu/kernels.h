@@ -2,6 +2,7 @@
 //
 // A linear runs in two steps: `quantize` turns a token or a group of tokens into int8 activations, once for all
 // matrices that read them; then matvec (one token) or matmul (several) over any range of tiles, on any thread.
+// With two planes of activations a token is int8 twice, for matmul as two neighbouring columns; its products are added.
 // Every function computes the one formula of common/linear_formula.h, so the bits do not depend on the tier, the
 // number of tokens or the ranges.
 #pragma once
@@ -22,7 +23,7 @@ struct TiledMatrix {
     int64_t n_tiles() const { return (n_out + 15) / 16; }
 };
 
-// One token's activations. n_blocks = n_in / 32.
+// One plane of one token's activations. n_blocks = n_in / 32.
 struct VectorActivations {
     int8_t* q;               // [n_in]
     int32_t* replicated;     // [n_in]  q in all four bytes
@@ -31,7 +32,7 @@ struct VectorActivations {
     float mean_tree;         // (a0 + a1) + (a2 + a3) of the chains fma(sum, dx): what a row's mean is multiplied by
 };
 
-// Up to `column_group` tokens ("columns") side by side, for every 32-block in chain order (chain 0's blocks, then
+// Up to `column_group` columns side by side, for every 32-block in chain order (chain 0's blocks, then
 // chain 1's, ...): dwords [8 panel vectors][n], dx [n], start [n] = -128 * sum, starts of the two 16-halves [2][n],
 // sum as float [n].
 struct ColumnActivations {
@@ -41,12 +42,13 @@ struct ColumnActivations {
 };
 constexpr int kColumnDwords = 13;
 
-// Where results go: row r of column c is y[c * stride + r - first_row], to which residual, of the same layout, is added
-// unless it is null.
+// Where results go: row r of token t is y[t * stride + r - first_row], to which residual, of the same layout, is added
+// unless it is null. planes: columns of a token in matmul, 1 or 2.
 struct RowOutput {
     float* y;
     int64_t stride, first_row;
     const float* residual;
+    int planes;
 };
 
 // Scratch of one thread for matmul.
@@ -58,8 +60,8 @@ struct MatmulScratch {
 constexpr int kMaxChunkTiles = 8;
 
 struct LinearKernels {
-    // The one column of tiles [first, last).
-    void (*matvec)(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, const RowOutput& out);
+    // By planes - 1: one token for tiles [first, last). x [planes]
+    void (*matvec[2])(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations* x, const RowOutput& out);
     // The columns of all groups in order.
     void (*matmul)(const TiledMatrix& w, int64_t first, int64_t last, const ColumnActivations* groups, int n_groups,
                    const MatmulScratch& scratch, const RowOutput& out);
@@ -76,10 +78,11 @@ struct DenseKernels {
 
 struct KernelTable {
     const char* isa;
-    int column_group;
-    void (*quantize_vector)(const float* x, int64_t n_in, VectorActivations& out);
-    // x [n_columns, n_in]
-    void (*quantize_columns)(const float* x, int64_t n_in, ColumnActivations& out);
+    int column_group;  // even: the two planes of a token are in one group
+    // By planes - 1. out [planes]
+    void (*quantize_vector[2])(const float* x, int64_t n_in, VectorActivations* out);
+    // By planes - 1. x [n_columns / planes, n_in]: a token's planes are neighbouring columns
+    void (*quantize_columns[2])(const float* x, int64_t n_in, ColumnActivations& out);
     LinearKernels linear[kTypeCount];  // by TensorType; null for dense types
     DenseKernels dense[kTypeCount];    // null for quantized types
 };

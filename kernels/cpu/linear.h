@@ -1,6 +1,7 @@
 // Linear operations over the threads: the activations are quantized once, then ranges of tiles of all the matrices
 // that read them go to whoever is free. A gated pair's ranges are multiplied together where they are still in cache.
-// Buffers are kept, so a decode step allocates nothing.
+// Buffers are kept, so a decode step allocates nothing. Two planes of activations are multiplied with weights that were
+// decoded once for both.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +30,9 @@ struct GatedJob {
 
 class LinearRunner {
 public:
-    LinearRunner(const KernelTable& kernels, const VectorKernels& vectors, ThreadPool& pool)
-        : kernels_(kernels), vectors_(vectors), pool_(pool), scratch_(size_t(pool.n_threads())) {}
+    // planes: of activations, 1 or 2
+    LinearRunner(const KernelTable& kernels, const VectorKernels& vectors, ThreadPool& pool, int planes)
+        : kernels_(kernels), vectors_(vectors), pool_(pool), planes_(planes), scratch_(size_t(pool.n_threads())) {}
 
     // x [n_tokens, n_in], every matrix with that n_in. n_tokens >= 1.
     void run(const float* x, int64_t n_tokens, int64_t n_in, const std::vector<LinearJob>& jobs) {
@@ -40,7 +42,7 @@ public:
         cut(jobs, n_tokens);
         pool_.run(int64_t(ranges_.size()), [&](int64_t i, int worker) {
             const Range& range = ranges_[size_t(i)];
-            const RowOutput out{range.job->y, range.job->matrix->n_out(), 0, range.job->residual};
+            const RowOutput out{range.job->y, range.job->matrix->n_out(), 0, range.job->residual, planes_};
             multiply(*range.job->matrix, range.first, range.last, x, n_tokens, worker, out);
         });
     }
@@ -54,8 +56,8 @@ public:
             const int64_t row = first * 16, n_rows = last * 16 < n_out ? (last - first) * 16 : n_out - row;
             float* gate = scratch_[size_t(worker)].gated.of<float>(2 * n_tokens * n_rows);
             float* up = gate + n_tokens * n_rows;
-            multiply(*job.gate, first, last, x, n_tokens, worker, {gate, n_rows, row, nullptr});
-            multiply(*job.up, first, last, x, n_tokens, worker, {up, n_rows, row, nullptr});
+            multiply(*job.gate, first, last, x, n_tokens, worker, {gate, n_rows, row, nullptr, planes_});
+            multiply(*job.up, first, last, x, n_tokens, worker, {up, n_rows, row, nullptr, planes_});
             for (int64_t t = 0; t < n_tokens; ++t)
                 vectors_.silu_mul(gate + t * n_rows, up + t * n_rows, n_rows, job.y + t * n_out + row);
         });
@@ -80,7 +82,7 @@ private:
         const int type = int(matrix.type());
         if (matrix.is_dense()) return kernels_.dense[type].matmul(w, first, last, x, n_tokens, out);
         const LinearKernels& kernel = kernels_.linear[type];
-        if (n_tokens == 1) return kernel.matvec(w, first, last, vector_, out);
+        if (n_tokens == 1) return kernel.matvec[planes_ - 1](w, first, last, vectors_of_planes_, out);
         const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
         const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, last - first));
         Scratch& own = scratch_[size_t(worker)];
@@ -92,26 +94,35 @@ private:
     void quantize(const float* x, int64_t n_tokens, int64_t n_in) {
         const int64_t n_blocks = n_in / 32;
         if (n_tokens == 1) {
-            vector_ = {q_.of<int8_t>(n_in), replicated_.of<int32_t>(n_in), dx_.of<float>(n_blocks),
-                       sums_.of<int32_t>(2 * n_blocks), 0.0f};
-            kernels_.quantize_vector(x, n_in, vector_);
+            lay_out_vectors(n_in);
+            kernels_.quantize_vector[planes_ - 1](x, n_in, vectors_of_planes_);
             return;
         }
-        lay_out_groups(n_tokens, n_blocks);
+        lay_out_groups(n_tokens * planes_, n_blocks);
         pool_.run(int64_t(groups_.size()), [&](int64_t g, int) {
-            kernels_.quantize_columns(x + g * kernels_.column_group * n_in, n_in, groups_[size_t(g)]);
+            const float* first = x + g * kernels_.column_group / planes_ * n_in;
+            kernels_.quantize_columns[planes_ - 1](first, n_in, groups_[size_t(g)]);
         });
     }
 
-    void lay_out_groups(int64_t n_tokens, int64_t n_blocks) {
+    void lay_out_vectors(int64_t n_in) {
+        const int64_t n_blocks = n_in / 32;
+        int8_t* q = q_.of<int8_t>(planes_ * n_in);
+        int32_t *replicated = replicated_.of<int32_t>(planes_ * n_in), *sums = sums_.of<int32_t>(planes_ * 2 * n_blocks);
+        float* dx = dx_.of<float>(planes_ * n_blocks);
+        for (int64_t p = 0; p < planes_; ++p)
+            vectors_of_planes_[p] = {q + p * n_in, replicated + p * n_in, dx + p * n_blocks, sums + p * 2 * n_blocks, 0.0f};
+    }
+
+    void lay_out_groups(int64_t n_columns, int64_t n_blocks) {
         const int64_t width = kernels_.column_group;
         const int64_t column_bytes = n_blocks * kColumnDwords * 4;
-        const int64_t n_groups = (n_tokens + width - 1) / width;
-        uint8_t* blocks = columns_.bytes(n_tokens * column_bytes);
-        float* means = mean_trees_.of<float>(n_tokens);
+        const int64_t n_groups = (n_columns + width - 1) / width;
+        uint8_t* blocks = columns_.bytes(n_columns * column_bytes);
+        float* means = mean_trees_.of<float>(n_columns);
         groups_.clear();
         for (int64_t g = 0; g < n_groups; ++g) {
-            const int64_t left = n_tokens - g * width;
+            const int64_t left = n_columns - g * width;
             groups_.push_back({blocks + g * width * column_bytes, means + g * width, int(left < width ? left : width)});
         }
     }
@@ -136,8 +147,9 @@ private:
     const KernelTable& kernels_;
     const VectorKernels& vectors_;
     ThreadPool& pool_;
+    const int planes_;
     ScratchBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
-    VectorActivations vector_{};
+    VectorActivations vectors_of_planes_[2]{};
     std::vector<ColumnActivations> groups_;
     std::vector<Range> ranges_;
     std::vector<Scratch> scratch_;  // of each thread

@@ -1,5 +1,5 @@
 // Activations as int8: what kernels.h calls VectorActivations and ColumnActivations, filled in.
-// The rounding is quantize_activations32's of common/linear_formula.h, bit for bit.
+// The rounding is that of common/linear_formula.h, quantize_activations32 and rest_of_activations32, bit for bit.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -16,6 +16,7 @@ constexpr int kColumnGroup = 4;
 #else
 constexpr int kColumnGroup = 2;
 #endif
+static_assert(kColumnGroup % 2 == 0, "a group holds both planes of a token");
 
 // 32-blocks in chain order: chain p holds blocks 2p and 2p + 1 of every 256 columns.
 struct ChainOrder {
@@ -55,6 +56,14 @@ static inline void quantize_block(const float* x, QuantizedBlock& out) {
     for (int half = 0; half < 2; ++half) out.sums[half] = reduce_add(out.q[half]);
 }
 
+// What the int8 form leaves of x [32].
+static inline void rest_of_block(const float* x, const QuantizedBlock& block, float* rest) {
+    for (int half = 0; half < 2; ++half) {
+        const F32 minus_q = to_float(sub(splat(0), block.q[half]));
+        store(rest + 16 * half, fma(minus_q, splat(block.dx), load(x + 16 * half)));
+    }
+}
+
 // The chains of a row mean: the same for every row.
 struct MeanChains {
     float acc[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -65,21 +74,34 @@ struct MeanChains {
     float tree() const { return (acc[0] + acc[1]) + (acc[2] + acc[3]); }
 };
 
-static void quantize_vector(const float* x, int64_t n_in, VectorActivations& out) {
+static inline void put_block(const QuantizedBlock& block, int64_t b, VectorActivations& out) {
+    for (int half = 0; half < 2; ++half) {
+        const int64_t at = 32 * b + 16 * half;
+        store_low_bytes(out.q + at, block.q[half]);
+        store(out.replicated + at, mul(bit_and(block.q[half], splat(255)), splat(0x01010101)));
+        out.sums[2 * b + half] = block.sums[half];
+    }
+    out.dx[b] = block.dx;
+}
+
+// out [kPlanes]
+template <int kPlanes>
+static void quantize_vector(const float* x, int64_t n_in, VectorActivations* out) {
     QuantizedBlock block;
-    MeanChains mean;
+    MeanChains mean[kPlanes];
+    alignas(64) float rest[32];
     for (int64_t b = 0; b < n_in / 32; ++b) {
         quantize_block(x + 32 * b, block);
-        for (int half = 0; half < 2; ++half) {
-            const int64_t at = 32 * b + 16 * half;
-            store_low_bytes(out.q + at, block.q[half]);
-            store(out.replicated + at, mul(bit_and(block.q[half], splat(255)), splat(0x01010101)));
-            out.sums[2 * b + half] = block.sums[half];
+        put_block(block, b, out[0]);
+        mean[0].add(b, block);
+        if constexpr (kPlanes == 2) {
+            rest_of_block(x + 32 * b, block, rest);
+            quantize_block(rest, block);
+            put_block(block, b, out[1]);
+            mean[1].add(b, block);
         }
-        out.dx[b] = block.dx;
-        mean.add(b, block);
     }
-    out.mean_tree = mean.tree();
+    for (int plane = 0; plane < kPlanes; ++plane) out[plane].mean_tree = mean[plane].tree();
 }
 
 // Column c of a group's block (kernels.h: the order of its dwords).
@@ -103,22 +125,31 @@ static inline void put_column(const QuantizedBlock& block, int32_t* dwords, int 
 // Ahead of a row's quantization; the rows lie one behind the other.
 constexpr int kPrefetchFloats = 512;
 
+// A token's kPlanes columns beside each other.
+template <int kPlanes>
 static void quantize_columns(const float* x, int64_t n_in, ColumnActivations& out) {
     const int64_t n_blocks = n_in / 32;
     const ChainOrder order = chain_order(n_blocks);
     const int n = out.n_columns;
-    int32_t* dwords = reinterpret_cast<int32_t*>(out.blocks);
     QuantizedBlock block;
-    for (int c = 0; c < n; ++c) {
-        MeanChains mean;
+    alignas(64) float rest[32];
+    for (int c = 0; c < n; c += kPlanes, x += n_in) {
+        MeanChains mean[kPlanes];
         for (int64_t b = 0; b < n_blocks; ++b) {
-            const float* from = x + c * n_in + 32 * b;
+            const float* from = x + 32 * b;
+            int32_t* dwords = reinterpret_cast<int32_t*>(out.blocks) + chain_position(order, b) * kColumnDwords * n;
             for (int line = 0; line < 32; line += 16) prefetch(from + kPrefetchFloats + line);
             quantize_block(from, block);
-            put_column(block, dwords + chain_position(order, b) * kColumnDwords * n, n, c);
-            mean.add(b, block);
+            put_column(block, dwords, n, c);
+            mean[0].add(b, block);
+            if constexpr (kPlanes == 2) {
+                rest_of_block(from, block, rest);
+                quantize_block(rest, block);
+                put_column(block, dwords, n, c + 1);
+                mean[1].add(b, block);
+            }
         }
-        out.mean_trees[c] = mean.tree();
+        for (int plane = 0; plane < kPlanes; ++plane) out.mean_trees[c + plane] = mean[plane].tree();
     }
 }
 

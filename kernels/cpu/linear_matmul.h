@@ -196,16 +196,27 @@ static ChainGroup chain_group_of(int width) {
     return nullptr;
 }
 
-// The results of one tile and group from its chains [4][n][16]. first_column: of the group.
+// Column c of a group of n from its chains [4][n][16].
+template <class T>
+static inline F32 finish_column(const uint8_t* tile, const ColumnActivations& group, const float* chains, int c) {
+    const int n = group.n_columns;
+    chains += 16 * c;
+    const F32 low = add(load(chains), load(chains + 16 * n));
+    const F32 high = add(load(chains + 32 * n), load(chains + 48 * n));
+    return finish<T>(tile, add(low, high), group.mean_trees[c]);
+}
+
+// The results of one tile and group from its chains. first_column: of the group.
 template <class T>
 static void finish_tile(const TiledMatrix& w, int64_t tile, const ColumnActivations& group, const float* chains,
                         int64_t first_column, const RowOutput& out) {
-    const int n = group.n_columns, n_rows = rows_in_tile(w, tile);
+    const int n_rows = rows_in_tile(w, tile);
     const uint8_t* data = w.tiles + tile * w.tile_bytes;
-    for (int c = 0; c < n; ++c, chains += 16) {
-        const F32 low = add(load(chains), load(chains + 16 * n));
-        const F32 high = add(load(chains + 32 * n), load(chains + 48 * n));
-        store_rows(out, first_column + c, tile, n_rows, finish<T>(data, add(low, high), group.mean_trees[c]));
+    int64_t token = first_column / out.planes;
+    for (int c = 0; c < group.n_columns; c += out.planes, ++token) {
+        F32 y = finish_column<T>(data, group, chains, c);
+        if (out.planes == 2) y = add(y, finish_column<T>(data, group, chains, c + 1));
+        store_rows(out, token, tile, n_rows, y);
     }
 }
 

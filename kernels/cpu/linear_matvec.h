@@ -1,5 +1,5 @@
 // Mat-vec: y = W x for one token. Reads every weight byte once; 16 rows in the lanes, no horizontal sums.
-//   w    tiles [first, last)         x  VectorActivations         out  one column
+//   w    tiles [first, last)         x  VectorActivations of each plane         out  one token
 // KT types multiply the masked trellis states straight with the replicated activation: the byte sum and the dot
 // product are one instruction, and -126 becomes the accumulator's start. Bound: integer instructions for KT types,
 // memory for the wide ones.
@@ -13,67 +13,101 @@ namespace espalier::ESPALIER_TIER {
 // Far enough that a line arrives in time from DRAM, near enough to survive in L1.
 constexpr int kPrefetchBytes = 4096;
 
-// What one 32-block adds to a chain: fma(dot, dx * s, acc), with the block's s.
-struct BlockDot {
-    I32 dot;
+// What one 32-block adds to a chain of each plane: fma(dot, dx * s, acc), with the block's s.
+template <int kPlanes>
+struct BlockDots {
+    I32 dot[kPlanes];
     F32 s;
 };
+template <int kPlanes>
+using Planes = const VectorActivations (&)[kPlanes];
 
 static inline const int32_t* dwords_of(const VectorActivations& x, int64_t b) {
     return reinterpret_cast<const int32_t*>(x.q + 32 * b);
 }
 static inline int32_t sum_of(const VectorActivations& x, int64_t b) { return x.sums[2 * b] + x.sums[2 * b + 1]; }
 
-// Groups of 8 (4) weights whose states are x: the dot product without a decode.
-template <int kGroups, int kGroupWeights>
-static inline I32 trellis_dot(const I32* states, const int32_t* replicated, int32_t sum) {
-    I32 acc0 = splat(-kTrellisCentre * sum), acc1 = splat(0);
-#pragma GCC unroll 8
-    for (int g = 0; g < kGroups; ++g) {
-        const int32_t* a = replicated + kGroupWeights * g;
-        dot4_pair_u6_at(acc0, acc1, masked_state<1>(states[g]), masked_state<2>(states[g]), a);
-        dot4_pair_u6_at(acc0, acc1, masked_state<3>(states[g]), masked_state<4>(states[g]), a + 2);
-        if constexpr (kGroupWeights == 8) {
-            dot4_pair_u6_at(acc0, acc1, masked_state<5>(states[g]), masked_state<6>(states[g]), a + 4);
-            dot4_pair_u6_at(acc0, acc1, masked_state<7>(states[g]), masked_state<8>(states[g]), a + 6);
-        }
-    }
-    return add(acc0, acc1);
+// Weights K and K + 1 of a trellis group whose state is `state` and whose first column is `first`.
+template <int K, int kPlanes>
+static inline void add_trellis_pair(I32 state, Planes<kPlanes> x, int64_t first, I32 (&acc)[kPlanes][2]) {
+    const I32 u0 = masked_state<K>(state), u1 = masked_state<K + 1>(state);
+#pragma GCC unroll 2
+    for (int p = 0; p < kPlanes; ++p) dot4_pair_u6_at(acc[p][0], acc[p][1], u0, u1, x[p].replicated + first + K - 1);
 }
 
-static inline BlockDot block_dot(IQ1_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
+// Groups of 8 (4) weights with these states: the dot products without a decode.
+template <int kGroups, int kGroupWeights, int kPlanes>
+static inline void trellis_dots(const I32* states, Planes<kPlanes> x, int64_t b, I32 (&dot)[kPlanes]) {
+    I32 acc[kPlanes][2];
+#pragma GCC unroll 2
+    for (int p = 0; p < kPlanes; ++p) acc[p][0] = splat(-kTrellisCentre * sum_of(x[p], b)), acc[p][1] = splat(0);
+#pragma GCC unroll 8
+    for (int g = 0; g < kGroups; ++g) {
+        const int64_t first = 32 * b + kGroupWeights * g;
+        add_trellis_pair<1>(states[g], x, first, acc);
+        add_trellis_pair<3>(states[g], x, first, acc);
+        if constexpr (kGroupWeights == 8) {
+            add_trellis_pair<5>(states[g], x, first, acc);
+            add_trellis_pair<7>(states[g], x, first, acc);
+        }
+    }
+#pragma GCC unroll 2
+    for (int p = 0; p < kPlanes; ++p) dot[p] = add(acc[p][0], acc[p][1]);
+}
+
+template <int kPlanes>
+static inline BlockDots<kPlanes> block_dots(IQ1_KT, TileView t, int64_t u, int i, Planes<kPlanes> x, int64_t b) {
     const uint8_t* unit = t.body + u * Tile<IQ1_KT>::kUnitBytes;
     I32 states[4];
     load_states_iq1(unit, i, states);
-    return {trellis_dot<4, 8>(states, x.replicated + 32 * b, sum_of(x, b)), nonlinear_scale(iq1_scale_code(unit, i))};
+    BlockDots<kPlanes> out;
+    trellis_dots<4, 8>(states, x, b, out.dot);
+    out.s = nonlinear_scale(iq1_scale_code(unit, i));
+    return out;
 }
-static inline BlockDot block_dot(IQ2_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
+template <int kPlanes>
+static inline BlockDots<kPlanes> block_dots(IQ2_KT, TileView t, int64_t u, int i, Planes<kPlanes> x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ2KT::kUnitBytes;
     I32 states[4];
     load_states<4>(unit + TileIQ2KT::kIndex + 128 * i, states);
-    return {trellis_dot<4, 8>(states, x.replicated + 32 * b, sum_of(x, b)),
-            nonlinear_scale(scale_code(unit + TileIQ2KT::kScale, i))};
+    BlockDots<kPlanes> out;
+    trellis_dots<4, 8>(states, x, b, out.dot);
+    out.s = nonlinear_scale(scale_code(unit + TileIQ2KT::kScale, i));
+    return out;
 }
-static inline BlockDot block_dot(IQ4_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
+template <int kPlanes>
+static inline BlockDots<kPlanes> block_dots(IQ4_KT, TileView t, int64_t u, int i, Planes<kPlanes> x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ4KT::kUnitBytes;
     I32 states[8];
     load_states<8>(unit + TileIQ4KT::kIndex + 256 * i, states);
-    return {trellis_dot<8, 4>(states, x.replicated + 32 * b, sum_of(x, b)),
-            signed_scale(unit + TileIQ4KT::kScale, i)};
+    BlockDots<kPlanes> out;
+    trellis_dots<8, 4>(states, x, b, out.dot);
+    out.s = signed_scale(unit + TileIQ4KT::kScale, i);
+    return out;
 }
 // Magnitudes need the byte sum first; the signs go to the activations.
-static inline BlockDot block_dot(IQ3_KT, TileView t, int64_t u, int i, const VectorActivations& x, int64_t b) {
+template <int kPlanes>
+static inline BlockDots<kPlanes> block_dots(IQ3_KT, TileView t, int64_t u, int i, Planes<kPlanes> x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ3KT::kUnitBytes;
     const I32 signs = load_bytes(unit + TileIQ3KT::kSign + 64 * i), centre = splat_bytes(kTrellisCentre);
-    const int32_t* q = dwords_of(x, b);
-    I32 states[4], acc[2] = {splat(0), splat(0)};
+    I32 states[4], acc[kPlanes][2];
     load_states<4>(unit + TileIQ3KT::kIndex + 128 * i, states);
+#pragma GCC unroll 2
+    for (int p = 0; p < kPlanes; ++p) acc[p][0] = acc[p][1] = splat(0);
     for_each_vector([&](auto v) {
         constexpr int V = decltype(v)::value;
         const I32 magnitude = abs_bytes(sub_bytes(byte_sums<4 * (V % 2)>(states[V / 2]), centre));
-        acc[V % 2] = dot4(acc[V % 2], magnitude, negate_bytes_where<V>(splat(q[V]), signs));
+#pragma GCC unroll 2
+        for (int p = 0; p < kPlanes; ++p) {
+            const I32 q = negate_bytes_where<V>(splat(dwords_of(x[p], b)[V]), signs);
+            acc[p][V % 2] = dot4(acc[p][V % 2], magnitude, q);
+        }
     });
-    return {add(acc[0], acc[1]), to_float(scale_code(unit + TileIQ3KT::kScale, i))};
+    BlockDots<kPlanes> out;
+#pragma GCC unroll 2
+    for (int p = 0; p < kPlanes; ++p) out.dot[p] = add(acc[p][0], acc[p][1]);
+    out.s = to_float(scale_code(unit + TileIQ3KT::kScale, i));
+    return out;
 }
 
 // Dot product of panel vectors [kFirst, kFirst + kCount).
@@ -88,16 +122,14 @@ static inline I32 panel_dot(const I32* w, const int32_t* q, int32_t start) {
     return add(acc0, acc1);
 }
 
-// One 32-block of any type added to its chain.
+// A decoded 32-block of any type added to its chain of one plane.
 template <class T>
-static inline void accumulate(TileView t, int64_t u, int i, const VectorActivations& x, int64_t b, F32& acc) {
+static inline void accumulate(const DecodedBlock& w, const VectorActivations& x, int64_t b, F32& acc) {
     using E = Entry<T>;
     const F32 dx = splat(x.dx[b]);
     const int32_t* q = dwords_of(x, b);
     constexpr int32_t zero_point = E::kCentred ? -128 : 0;
     const int32_t* sums = x.sums + 2 * b;
-    DecodedBlock w;
-    decode(T{}, t, u, i, w);
     I32 dot;
     if constexpr (E::kHalves == 2) {
         dot = add(mul(panel_dot<0, 4>(w.w, q, zero_point * sums[0]), w.scale[0]),
@@ -140,17 +172,22 @@ struct Direct<IQ4_KT> {
     static constexpr bool value = true;
 };
 
-template <class T>
-static inline void step(TileView t, const VectorActivations& x, int64_t b, F32* acc) {
+template <class T, int kPlanes>
+static inline void step(TileView t, Planes<kPlanes> x, int64_t b, F32 (&acc)[kPlanes][4]) {
     constexpr int kUnit = Tile<T>::kUnitBlocks;
-    const int64_t u = b / kUnit;
+    const int64_t u = b / kUnit, chain = (b & 7) >> 1;
     const int i = static_cast<int>(b % kUnit);
-    F32& chain = acc[(b & 7) >> 1];
     if constexpr (Direct<T>::value) {
-        const BlockDot block = block_dot(T{}, t, u, i, x, b);
-        chain = fma(to_float(block.dot), mul(splat(x.dx[b]), block.s), chain);
+        const BlockDots<kPlanes> block = block_dots(T{}, t, u, i, x, b);
+#pragma GCC unroll 2
+        for (int p = 0; p < kPlanes; ++p) {
+            acc[p][chain] = fma(to_float(block.dot[p]), mul(splat(x[p].dx[b]), block.s), acc[p][chain]);
+        }
     } else {
-        accumulate<T>(t, u, i, x, b, chain);
+        DecodedBlock w;
+        decode(T{}, t, u, i, w);
+#pragma GCC unroll 2
+        for (int p = 0; p < kPlanes; ++p) accumulate<T>(w, x[p], b, acc[p][chain]);
     }
 }
 
@@ -172,29 +209,44 @@ static inline int rows_in_tile(const TiledMatrix& w, int64_t tile) {
     return rest < kTileRows ? static_cast<int>(rest) : kTileRows;
 }
 
-// The results of a tile's rows in one column.
-static inline void store_rows(const RowOutput& out, int64_t column, int64_t tile, int n_rows, F32 values) {
-    const int64_t at = column * out.stride + tile * kTileRows - out.first_row;
+// The results of a tile's rows for one token.
+static inline void store_rows(const RowOutput& out, int64_t token, int64_t tile, int n_rows, F32 values) {
+    const int64_t at = token * out.stride + tile * kTileRows - out.first_row;
     if (out.residual != nullptr) values = add(load_first(out.residual + at, n_rows), values);
     if (n_rows == kTileRows) store(out.y + at, values);
     else store_first(out.y + at, values, n_rows);
 }
 
-template <class T>
-static void matvec(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations& x, const RowOutput& out) {
+template <class T, int kPlanes>
+static void matvec_planes(const TiledMatrix& w, int64_t first, int64_t last, Planes<kPlanes> x, const RowOutput& out) {
     const int64_t n_blocks = w.n_in / 32;
     constexpr int kBlockBytes = Tile<T>::kUnitBytes / Tile<T>::kUnitBlocks;
     for (int64_t tile = first; tile < last; ++tile) {
         const uint8_t* data = w.tiles + tile * w.tile_bytes;
         const TileView t = view_tile<T>(data, n_blocks);
-        F32 acc[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+        F32 acc[kPlanes][4], y[kPlanes];
+        for (int p = 0; p < kPlanes; ++p)
+            for (int chain = 0; chain < 4; ++chain) acc[p][chain] = splat(0.0f);
         for (int64_t b = 0; b < n_blocks; ++b) {
             for (int line = 0; line < kBlockBytes; line += 64) prefetch(t.body + b * kBlockBytes + line + kPrefetchBytes);
             step<T>(t, x, b, acc);
         }
-        const F32 tree = add(add(acc[0], acc[1]), add(acc[2], acc[3]));
-        store_rows(out, 0, tile, rows_in_tile(w, tile), finish<T>(data, tree, x.mean_tree));
+        for (int p = 0; p < kPlanes; ++p) {
+            y[p] = finish<T>(data, add(add(acc[p][0], acc[p][1]), add(acc[p][2], acc[p][3])), x[p].mean_tree);
+        }
+        store_rows(out, 0, tile, rows_in_tile(w, tile), kPlanes == 2 ? add(y[0], y[kPlanes - 1]) : y[0]);
     }
+}
+
+template <class T>
+static void matvec(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations* x, const RowOutput& out) {
+    const VectorActivations planes[1] = {x[0]};
+    matvec_planes<T>(w, first, last, planes, out);
+}
+template <class T>
+static void matvec_pair(const TiledMatrix& w, int64_t first, int64_t last, const VectorActivations* x, const RowOutput& out) {
+    const VectorActivations planes[2] = {x[0], x[1]};
+    matvec_planes<T>(w, first, last, planes, out);
 }
 
 }  // namespace espalier::ESPALIER_TIER

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.activation_planes import checked_planes
 from kernels.cpu import _native
 from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
@@ -71,26 +72,42 @@ _UNUSED = 3
 
 class IndexMemory:
     """The int32 arrays of one step, one behind the other: those of the next step lie where these lay, if they are as
-    many and as long, and a recorded pass reads them there."""
+    many and as long, and a recorded pass reads them there. Arrays are kept from step to step: making one costs more
+    than filling it."""
 
     def __init__(self) -> None:
         self._memory = np.empty(1 << 16, np.int32)
-        self._end = 0
-        self.addresses: list[int] = []  # of the arrays of this step
+        self._arrays: list[np.ndarray] = []
+        self._ends: list[int] = []  # of those, in the memory
+        self._addresses: list[int] = []
+        self._n = 0  # of this step
+
+    @property
+    def addresses(self) -> list[int]:
+        """Of the arrays of this step."""
+        return self._addresses[: self._n]
 
     def reset(self) -> None:
-        self._end = 0
-        self.addresses.clear()
+        self._n = 0
 
     def put(self, values: np.ndarray) -> np.ndarray:
         """A copy, valid until the next step."""
-        start, self._end = self._end, self._end + -(-values.size // _LANES) * _LANES
-        if self._end > len(self._memory):  # the arrays before this one keep the memory they lie in
-            self._memory = np.empty(2 * self._end, np.int32)
-        array = self._memory[start : start + values.size].reshape(values.shape)
+        n, self._n = self._n, self._n + 1
+        if n == len(self._arrays) or self._arrays[n].shape != values.shape:
+            del self._arrays[n:], self._ends[n:], self._addresses[n:]
+            self._append(values.shape)
+        array = self._arrays[n]
         array[...] = values
-        self.addresses.append(array.ctypes.data)
         return array
+
+    def _append(self, shape: tuple[int, ...]) -> None:
+        start, size = self._ends[-1] if self._ends else 0, math.prod(shape)
+        end = start + -(-size // _LANES) * _LANES
+        if end > len(self._memory):  # the arrays before this one keep the memory they lie in
+            self._memory = np.empty(2 * end, np.int32)
+        self._arrays.append(self._memory[start : start + size].reshape(shape))
+        self._ends.append(end)
+        self._addresses.append(self._arrays[-1].ctypes.data)
 
 
 class Recording(NamedTuple):
@@ -103,18 +120,19 @@ class Recording(NamedTuple):
 
 
 class CpuOps:
-    """threads: None for `default_threads`. isa: None for the best tier, or its name."""
+    """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"
     chooser = None
     kv_types = KV_TYPES
 
-    def __init__(self, threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(self, threads: int | None = None, isa: str | None = None, planes: int = 1) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise ValueError(f"threads is {threads}; 1 to 1024 work")
         self._native = _native.Backend(
-            threads or default_threads(), isa or os.environ.get("ESPALIER_ISA", "")
+            threads or default_threads(), isa or os.environ.get("ESPALIER_ISA", ""), checked_planes(planes)
         )
+        self.planes = planes
         self.n_threads: int = self._native.n_threads
         self.isa: str = self._native.isa
         self._arena = Arena()
@@ -199,7 +217,7 @@ class CpuOps:
         finally:
             program = self._native.end_program()
             self._arena = arena
-        return Recording(self._indices.addresses.copy(), compute, program, result)
+        return Recording(self._indices.addresses, compute, program, result)
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x

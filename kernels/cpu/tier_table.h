@@ -50,16 +50,16 @@ static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Bl
 #define ESP_UNPACK(name) nullptr
 #endif
 
-#define ESP_DENSE_ROW(name) {nullptr, nullptr, nullptr, 0},
-#define ESP_QUANT_ROW(name) {matvec<name>, matmul<name>, ESP_UNPACK(name), Panel<Entry<name>>::kBytes},
+#define ESP_DENSE_ROW(name) {{nullptr, nullptr}, nullptr, nullptr, 0},
+#define ESP_QUANT_ROW(name) {{matvec<name>, matvec_pair<name>}, matmul<name>, ESP_UNPACK(name), Panel<Entry<name>>::kBytes},
 #define ESP_DENSE_KERNELS(name) {dense_matmul<espalier::name>},
 #define ESP_QUANT_KERNELS(name) {nullptr},
 
 static const KernelTable kTable = {
     ESPALIER_ISA_NAME,
     kColumnGroup,
-    quantize_vector,
-    quantize_columns,
+    {quantize_vector<1>, quantize_vector<2>},
+    {quantize_columns<1>, quantize_columns<2>},
     {ESP_DENSE_TYPES(ESP_DENSE_ROW) ESP_QUANT_TYPES(ESP_QUANT_ROW)},
     {ESP_DENSE_TYPES(ESP_DENSE_KERNELS) ESP_QUANT_TYPES(ESP_QUANT_KERNELS)},
 };

@@ -17,6 +17,25 @@ extern "C" __global__ void __launch_bounds__(kThreads) quantize_activations(cons
     quantize_block(x[int64_t(token) * n + i], i / 32, quantized_row(q, dx, sums, token, n));
 }
 
+// ---- int8 form of x in rows 2t, of what that leaves of it in rows 2t + 1: q, dx, sums of 2 n_tokens rows.
+// grid (ceil(n / 256), n_tokens)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) quantize_planes(const float* x, int n, int8_t* q, float* dx, int* sums) {
+    const int i = blockIdx.x * kThreads + threadIdx.x, token = blockIdx.y;
+    if (i >= n) return;  // n is a multiple of 32: whole warps leave
+    const float rest = quantize_block(x[int64_t(token) * n + i], i / 32, quantized_row(q, dx, sums, 2 * token, n));
+    quantize_block(rest, i / 32, quantized_row(q, dx, sums, 2 * token + 1, n));
+}
+
+// ---- y[t] = x[2t] + x[2t + 1], the products of two planes; plus residual like y, unless it is null.   x [2 n_tokens, n]
+// grid (ceil(n / 256), n_tokens)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) add_planes(const float* x, int n, const float* residual, float* y) {
+    const int i = blockIdx.x * kThreads + threadIdx.x;
+    if (i >= n) return;
+    const int64_t at = int64_t(blockIdx.y) * n + i, first = int64_t(2 * blockIdx.y) * n + i;
+    const float sum = x[first] + x[first + n];
+    y[at] = residual == nullptr ? sum : residual[at] + sum;
+}
+
 // Sum of squares of one row, in the CPU's order; every thread has it.
 ESP_FN float sum_of_squares(const float* x, int n) {
     __shared__ float lanes[kSquareLanes];

@@ -84,10 +84,10 @@ _ACTIVATIONS = KernelModule(
     "activations",
     "activations.cu",
     (
-        *("quantize_activations", "rms_norm", "silu_mul", "add"),
+        *("quantize_activations", "quantize_planes", "add_planes", "rms_norm", "silu_mul", "add"),
         *("add_bias", "take_rows", "rope_angles", "rope"),
     ),
-    hot=frozenset({"quantize_activations", "rms_norm", "silu_mul"}),
+    hot=frozenset({"quantize_activations", "quantize_planes", "rms_norm", "silu_mul"}),
 )
 
 
@@ -117,7 +117,7 @@ def _attention_tensor_module(kv_type: str, head_dim: int) -> KernelModule:
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
-    ("part_peaks", "peaks", "draw_bounds", "part_draws", "draws"),
+    ("change_logits", "part_peaks", "peaks", "draw_bounds", "part_draws", "draws", "pass_on"),
     hot=frozenset({"part_peaks", "draw_bounds", "part_draws"}),
 )
 

@@ -101,6 +101,13 @@ ESP_DEVICE unsigned dp4a_u8u8(unsigned a, unsigned b, unsigned c) {
     return d;
 }
 
+// The low or the high half of a, plus c: two 16-bit values times two bytes, one of which is 0.
+ESP_DEVICE unsigned add_half(unsigned a, bool high, unsigned c) {
+    unsigned d;
+    asm("dp2a.lo.u32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(high ? 0x0100u : 0x0001u), "r"(c));
+    return d;
+}
+
 // ---- tensor cores: d += a b by one warp, fragments as the PTX manual lays them out. With lane = 4 g + t:
 //   m16n8k32  a[0] row g, columns 4t..4t+3   a[1] row g+8   a[2], a[3] the same, columns 16 further
 //             b[0] column g, rows 4t..4t+3   b[1] rows 16 further

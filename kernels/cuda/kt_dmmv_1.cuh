@@ -104,7 +104,11 @@ ESP_FN void tile_terms(LaneTiles<T, kTiles>& tiles, const LaneScales<T>& lane_sc
     int own[kTiles][4];
 #pragma unroll
     for (int p = 0; p < kPlanes; ++p) {
-        int dots[kTiles][4] = {};
+        int dots[kTiles][4];
+#pragma unroll
+        for (int m = 0; m < kTiles; ++m)
+#pragma unroll
+            for (int o = 0; o < 4; ++o) dots[m][o] = start[o & 1];
         multiply_plane_1<T, kTiles>(tiles.plane[p], even, odd, dots);
         if (p == 0) tiles.advance(kWarps);
         if (more) tiles.load_plane(p);
@@ -124,8 +128,8 @@ ESP_FN void tile_terms(LaneTiles<T, kTiles>& tiles, const LaneScales<T>& lane_sc
 #pragma unroll
         for (int h = 0; h < 2; ++h)
             terms[kWarp * (2 * m + h)] =
-                make_float4(from_magic(start[0] + own[m][2 * h]), scale[m][2 * h],
-                            from_magic(start[1] + own[m][2 * h + 1]), scale[m][2 * h + 1]);
+                make_float4(from_magic(own[m][2 * h]), scale[m][2 * h], from_magic(own[m][2 * h + 1]),
+                            scale[m][2 * h + 1]);
 }
 
 template <class T, int kTiles, int kWarps>

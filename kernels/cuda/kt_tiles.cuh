@@ -61,6 +61,7 @@ struct IndexPlane16 {
         const uint32_t both = h ? row[1] : row[0];
         return i ? both >> 16 : both & 0xFFFFu;
     }
+    ESP_FN uint32_t start(int h, int i, int) const { return add_half(row[h], i, kTrellisOffset); }
     static ESP_FN void store(uint8_t* tile, int p, int lane, const LaneFields& f) {
         reinterpret_cast<uint2*>(tile)[p * kWarp + lane] =
             make_uint2(f.index[0][0][0] | f.index[0][1][0] << 16, f.index[1][0][0] | f.index[1][1][0] << 16);
@@ -126,6 +127,7 @@ struct KtPlane<IQ4_KT> {
         const uint32_t both = h ? second : first;
         return group ? both >> 16 : both & 0xFFFFu;
     }
+    ESP_FN uint32_t start(int h, int i, int group) const { return add_half(word[h][i], group, kTrellisOffset); }
     static ESP_FN uint32_t signs(int, int, int) { return 0; }
     static ESP_FN void store(uint8_t* tile, int p, int lane, const LaneFields& f) {
         reinterpret_cast<uint4*>(tile)[p * kWarp + lane] =
@@ -160,6 +162,7 @@ struct KtPlane<IQ1_KT> {
         const int n = 2 * h + i;
         return (low >> (8 * n) & 255u) | (middle >> (4 * n) & 15u) << 8 | (top >> n & 1u) << 12;
     }
+    ESP_FN uint32_t start(int h, int i, int group) const { return index(h, i, group) + kTrellisOffset; }
     static ESP_FN uint32_t signs(int, int, int) { return 0; }
     // The top bits of the four planes share a word: planes are stored in order, by one thread.
     static ESP_FN void store(uint8_t* tile, int p, int lane, const LaneFields& f) {
@@ -256,7 +259,7 @@ ESP_FN uint32_t multiplier(int k) {
 template <class T>
 ESP_FN uint32_t kt_word(const KtPlane<T>& plane, int h, int i, int k) {
     const uint32_t step = multiplier(k % T::kGroupWeights + 1);
-    return (plane.index(h, i, k / T::kGroupWeights) * step + kTrellisOffset * step) & kTrellisMask;
+    return (plane.start(h, i, k / T::kGroupWeights) * step) & kTrellisMask;
 }
 
 // Weights in tiles, for kernels that take any weights.

@@ -2,7 +2,7 @@
 
 Bit for bit what the CPU backend computes: the linears by one formula (common/linear_formula.h), norms, exponentials
 and attention in the CPU's own order. Where a linear follows, the int8 form of an activation is written by the kernel
-that makes it. Nothing waits for the device but `to_host`.
+that makes it. Nothing waits for the device but `to_host` and whoever reads what the chooser fetched.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from kernels.activation_planes import checked_planes
 from kernels.cpu.ops import CpuOps
 from kernels.cuda import attention_launch
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.attention_launch import LayerCache
+from kernels.cuda.chooser import DeviceChooser
 from kernels.cuda.device import Device
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.linear_forms import (
@@ -32,7 +34,6 @@ from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_by
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
-SAMPLING_PART = 4096  # sampling.cu, kPart
 #: One part in this many of the free memory is left by a KV cache to activations, recorded passes and the driver.
 WORKSPACE_SHARE = 8
 #: Counters of gated.cuh, one for 32 outputs and the tokens of a block; a larger pass takes two launches.
@@ -42,23 +43,24 @@ LEAST_TABLE_COLUMNS = 16
 
 
 class CudaOps:
-    """device: the index of the GPU. attention: "exact", the CPU's bits, or "tensor", on the f16 tensor cores.
-
-    Raises CudaError where the GPU cannot be used.
+    """device: the index of the GPU. planes: of activations. attention: "exact", the CPU's bits, or "tensor", on the
+    f16 tensor cores. Raises CudaError where the device cannot be used.
     """
 
     name = "cuda"
     kv_types = KV_TYPES
 
-    def __init__(self, device: int = 0, attention: str = "exact") -> None:
+    def __init__(self, device: int = 0, planes: int = 1, attention: str = "exact") -> None:
         assert attention in ATTENTIONS, attention
         self.attention_form = attention
+        self.planes = checked_planes(planes)
         self._device = Device(device)
         self._uploader = Uploader(self._device)
         self._arena = Arena(self._device)
         self._indices = IndexArena(self._device)
         self._recorder = Recorder(self._device, self._arena)
         self._forms = FormChooser(self._device)
+        self._chooser = DeviceChooser(self._device, self._arena, self._run)
         self._host = self._device.pinned(0)
         self._arrivals = self._device.allocate(4 * ARRIVALS)  # every launch that counts in it leaves zeros
         self._device.clear(self._arrivals.pointer, 4 * ARRIVALS)
@@ -72,7 +74,7 @@ class CudaOps:
 
     @property
     def chooser(self) -> Chooser:
-        return self
+        return self._chooser
 
     # Loading
 
@@ -151,21 +153,6 @@ class CudaOps:
         self._device.synchronize()
         return self._host[:n_bytes].view(np.float32).reshape(x.shape)
 
-    def choose(self, logits: DeviceArray, draws: DeviceArray) -> DeviceArray:
-        n_rows, n_vocab = logits.shape
-        n_parts = -(-n_vocab // SAMPLING_PART)
-        keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
-        ids = self._arena.take(n_rows, n_parts)
-        bounds = self._arena.take(n_rows, 2)
-        out = self._arena.take(n_rows, 2)
-        self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
-        self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
-        row = (logits, n_vocab, draws, out, bounds)
-        self._run("sampling", "draw_bounds", (n_rows,), THREADS, *row)
-        self._run("sampling", "part_draws", (n_parts, n_rows), THREADS, *row, keys, ids)
-        self._run("sampling", "draws", (n_rows,), 32, draws, keys, ids, n_parts, out)
-        return out
-
     def embed(self, table: QuantTensor, token_ids: DeviceArray) -> DeviceArray:
         matrix: DeviceMatrix = table.data
         out = self._arena.take(len(token_ids), matrix.n_in)
@@ -192,13 +179,19 @@ class CudaOps:
         return self.linear_many(x, (weight,))[0]
 
     def linear_many(self, x: DeviceArray, weights: Sequence[QuantTensor]) -> list[DeviceArray]:
-        return self._products(x, weights, NO_EPILOGUE)
+        return (
+            self._products(x, weights, NO_EPILOGUE)
+            if self.planes == 1
+            else self._linears_of_planes(x, weights, 0)
+        )
 
     def linear_add(self, x: DeviceArray, weight: QuantTensor, residual: DeviceArray) -> DeviceArray:
+        if self.planes == 2:
+            return self._linears_of_planes(x, (weight,), residual.pointer)[0]
         return self._products(x, (weight,), Epilogue(residual=residual.pointer))[0]
 
     def gated_linear(self, x: DeviceArray, gate: QuantTensor, up: QuantTensor) -> DeviceArray:
-        if not self._gated_in_one_launch(x.shape[0], gate.data, up.data):
+        if self.planes == 2 or not self._gated_in_one_launch(x.shape[0], gate.data, up.data):
             return self.silu_mul(*self.linear_many(x, (gate, up)))
         out = self._activation(x.shape[0], gate.data.n_out)
         assert out.int8 is not None
@@ -236,6 +229,34 @@ class CudaOps:
             self._device.launch(*launch_of(self._forms.form(parts, n_tokens, launch_of)))
         del lease
         return outs
+
+    def _linears_of_planes(
+        self, x: DeviceArray, weights: Sequence[QuantTensor], residual: int
+    ) -> list[DeviceArray]:
+        """Plus the residual. A token is two rows of products, then their sum; float matrices have no planes."""
+        of_floats = [weight.data.layout == "dense" for weight in weights]
+        floats = [weight for weight, is_float in zip(weights, of_floats, strict=True) if is_float]
+        others = [weight for weight, is_float in zip(weights, of_floats, strict=True) if not is_float]
+        whole = iter(self._products(x, floats, Epilogue(residual=residual)))
+        pairs = iter(self._products(self._both_planes(x), others, NO_EPILOGUE) if others else [])
+        return [
+            next(whole) if is_float else self._sum_of_planes(next(pairs), residual) for is_float in of_floats
+        ]
+
+    def _both_planes(self, x: DeviceArray) -> DeviceArray:
+        """Twice the rows of x, as int8 only."""
+        n_tokens, n = x.shape
+        int8, lease = self._arena.take_int8(2 * n_tokens, n)
+        grid = (-(-n // THREADS), n_tokens)
+        self._run("activations", "quantize_planes", grid, THREADS, x, n, *map(np.uint64, int8))
+        return DeviceArray(0, (2 * n_tokens, n), lease, int8)
+
+    def _sum_of_planes(self, pairs: DeviceArray, residual: int) -> DeviceArray:
+        n_rows, n = pairs.shape
+        out = self._arena.take(n_rows // 2, n)
+        grid = (-(-n // THREADS), n_rows // 2)
+        self._run("activations", "add_planes", grid, THREADS, pairs, n, np.uint64(residual), out)
+        return out
 
     def add(self, x: DeviceArray, y: DeviceArray) -> DeviceArray:
         out = self._arena.take(*x.shape)
@@ -314,8 +335,10 @@ class CudaOps:
         return out
 
     def _activation(self, n_tokens: int, n: int) -> DeviceArray:
-        """What a linear is likely to read next."""
-        return self._arena.take(n_tokens, n) if n % 32 else self._arena.take_with_int8(n_tokens, n)
+        """What a linear is likely to read next. Its kernel writes one plane: two are made where they are read."""
+        if n % 32 or self.planes == 2:
+            return self._arena.take(n_tokens, n)
+        return self._arena.take_with_int8(n_tokens, n)
 
     def _quantized(self, x: DeviceArray) -> tuple[Int8Form, object]:
         n_tokens, n = x.shape

@@ -26,8 +26,9 @@ ESP_FN QuantizedRow quantized_row(int8_t* q, float* dx, int* sums, int row, int 
     return {q + int64_t(row) * n_in, dx + int64_t(row) * (n_in / 32), sums + int64_t(row) * (n_in / 32)};
 }
 
-// The lanes of a warp bring the 32 columns of block b. Whole warps call it.
-ESP_FN void quantize_block(float x, int b, const QuantizedRow& out) {
+// The lanes of a warp bring the 32 columns of block b, and get what its int8 form leaves of them (rest_of_activations32).
+// Whole warps call it.
+ESP_FN float quantize_block(float x, int b, const QuantizedRow& out) {
     const int lane = threadIdx.x & 31;
     const uint32_t magnitude = bits_from_float(x) & 0x7FFFFFFFu;
     const bool finite = warp_all(magnitude < 0x7F800000u);
@@ -37,10 +38,12 @@ ESP_FN void quantize_block(float x, int b, const QuantizedRow& out) {
     const int q = zeros ? 0 : int(round_even(x / dx));
     out.q[32 * b + lane] = int8_t(q);
     const int all = warp_add(q), low = warp_add(lane < 16 ? q : 0);
+    const float factor = !finite ? float_from_bits(0x7FC00000u) : zeros ? 0.0f : dx;
     if (lane == 0) {
-        out.dx[b] = !finite ? float_from_bits(0x7FC00000u) : zeros ? 0.0f : dx;
+        out.dx[b] = factor;
         out.sums[b] = pack_sums(all, low);
     }
+    return fma_f32(-float(q), factor, x);
 }
 
 }  // namespace espalier

@@ -1,12 +1,61 @@
-// The highest logit of each row and where it is, and draws at a temperature, so that few rows need go to the host.
+// Penalties and biases, the highest logit of each row and where it is, draws at a temperature: no row need go to the host.
 // x float32 [n_rows, n]. Bound by memory at many rows, by latency at few: a row is shared out to ceil(n / 4096) blocks.
 #include "common/logarithm.h"
+#include "common/mass.h"
 #include "cuda/intrinsics.cuh"
 
 namespace espalier {
 
 constexpr int kThreads = 256;
 constexpr int kPart = 4096;  // values of one block
+
+struct Draw {  // engine/choice_plan.py, DRAW
+    double temperature;  // 0: the peak is chosen
+    double floor;        // of (logit - peak) / temperature: min_p's, or -infinity
+    uint32_t key[2];     // the seed
+    uint32_t position;
+    uint32_t top_k;  // only so many of the highest logits may be drawn; 0: all
+    double top_p;    // only the highest that hold so much of the mass
+    double frequency_penalty, presence_penalty;
+    float repetition_penalty;
+    float rate;         // of mass_of
+    uint32_t n_unread;  // 1: the row's token of this pass is an answer that no change counts yet
+    uint32_t unused;
+};
+static_assert(sizeof(Draw) == 72, "rows of int32 [18]");
+
+struct Change {  // engine/penalties.py, CHANGE
+    int id;
+    int n_answered;
+    int is_seen;
+    float bias;
+};
+
+ESP_FN float changed(float x, const Change& change, const Draw& draw) {
+    if (change.is_seen) x = x > 0.0f ? x / draw.repetition_penalty : x * draw.repetition_penalty;
+    if (change.n_answered) x = x - float(double(change.n_answered) * draw.frequency_penalty + draw.presence_penalty);
+    return x + change.bias;
+}
+
+// ---- Penalties and biases, in x: changes[starts[row]] up to starts[row + 1], ids once each, and token_ids[row] where it is
+// unread.   grid n_rows   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) change_logits(float* x, int n, const Draw* draws, const Change* changes,
+                                                                    const int* starts, const int* token_ids) {
+    __shared__ int met;
+    const int row = blockIdx.x;
+    const Draw draw = draws[row];
+    const int unread = draw.n_unread ? token_ids[row] : -1;
+    x += int64_t(row) * n;
+    if (threadIdx.x == 0) met = 0;
+    block_sync();
+    for (int i = starts[row] + int(threadIdx.x); i < starts[row + 1]; i += kThreads) {
+        Change change = changes[i];
+        if (change.id == unread) change.n_answered += 1, change.is_seen = 1, met = 1;
+        x[change.id] = changed(x[change.id], change, draw);
+    }
+    block_sync();
+    if (threadIdx.x == 0 && unread >= 0 && !met) x[unread] = changed(x[unread], {unread, 1, 1, -0.0f}, draw);
+}
 
 // Orders (value, id) pairs as numpy.argmax does: NaN before everything, +0 like -0, of equals the lower id.
 ESP_FN uint64_t key_of(float value, int id) {
@@ -60,15 +109,6 @@ extern "C" __global__ void __launch_bounds__(32) peaks(const float* x, int n, co
 // ---- drawing: the highest of (logit - peak) / temperature + Gumbel noise, as engine/sampling.py and philox.py draw it, in
 // plain double operations, so that the token is theirs.
 
-struct Draw {  // engine/choosing.py, DRAW
-    double temperature;  // 0: the peak is chosen
-    double floor;        // of (logit - peak) / temperature: min_p's, or -infinity
-    uint32_t key[2];     // the seed
-    uint32_t position;
-    uint32_t top_k;  // only so many of the highest logits may be drawn; 0: all
-};
-static_assert(sizeof(Draw) == 32, "rows of int32 [8]");
-
 struct Candidate {
     uint64_t key;  // the order of the sum; 0 where there is none
     int id;
@@ -113,59 +153,95 @@ ESP_FN double gumbel(uint32_t word) {
 
 ESP_FN bool is_drawn(const Draw& draw, float peak) { return draw.temperature > 0.0 && peak - peak == 0.0f; }
 
-// One digit of the k-th highest key: the highest whose count, with those of higher digits, reaches k. One warp; `count` by digit.
-struct Digit {
+// ---- Which keys may be drawn: the highest ones whose amounts together reach a target. For top_k an amount is one, for top_p
+// the token's mass; both are integers, so that the order of the sums is nobody's business.
+
+struct Bound {
+    uint64_t amount[256];  // of the keys that begin as the bound does, by their next byte
+    int count[256];        // of those keys
+    uint64_t above;        // the amounts of higher keys
+    double target;
     int digit;
-    int n_above;  // keys of higher digits
 };
 
-ESP_FN void find_digit(const int* count, int k, Digit* found) {
+// The next byte: the highest with which the amounts reach the target. One warp. share > 0: the target is that share of all.
+ESP_FN void find_digit(Bound& bound, double share) {
     const int lane = threadIdx.x, highest = 255 - 8 * lane;  // a lane has eight digits, downwards
-    int sum = 0;
-    for (int j = 0; j < 8; ++j) sum += count[highest - j];
-    int up_to_here = sum;
+    uint64_t sum = 0;
+    for (int j = 0; j < 8; ++j) sum += bound.amount[highest - j];
+    uint64_t up_to_here = sum;
     for (int lanes = 1; lanes < 32; lanes *= 2) {
-        const int other = shfl_up(up_to_here, lanes);
+        const uint64_t other = shfl_up(up_to_here, lanes);
         if (lane >= lanes) up_to_here += other;
     }
-    int above = up_to_here - sum;
-    if (above >= k || up_to_here < k) return;
+    const double target = share > 0.0 ? share * double(shfl(up_to_here, 31)) : bound.target;
+    uint64_t above = bound.above + up_to_here - sum;
+    const bool mine = double(above) < target && double(above + sum) >= target;
+    warp_sync();  // everyone has read what one lane writes
+    if (!mine) return;
     for (int j = 0; j < 8; ++j) {
-        if (above + count[highest - j] >= k) {
-            *found = {highest - j, above};
+        const uint64_t with = above + bound.amount[highest - j];
+        if (double(with) >= target) {
+            bound.digit = highest - j, bound.above = above, bound.target = target;
             return;
         }
-        above += count[highest - j];
+        above = with;
     }
 }
 
-// ---- bounds [n_rows]: the least key of those that top_k leaves, 0 where it leaves all; a byte of the keys at a time.
-// grid n_rows   block 256
-extern "C" __global__ void __launch_bounds__(kThreads) draw_bounds(const float* x, int n, const Draw* draws, const float* peaks,
-                                                                  uint64_t* bounds) {
-    __shared__ int count[256];
-    __shared__ Digit found;
-    const int row = blockIdx.x;
-    const Draw draw = draws[row];
-    if (!is_drawn(draw, peaks[2 * row])) return;  // the whole block
-    x += int64_t(row) * n;
-    uint64_t bound = 0, known = 0;  // known: the bits that bound has already
-    int k = draw.top_k == 0 || draw.top_k >= uint32_t(n) ? 0 : int(draw.top_k);
-    for (int shift = 56; shift >= 0 && k > 0; shift -= 8) {
-        count[threadIdx.x] = 0;
+// The least key of those that are needed, of keys not below `from`; a byte at a time. The whole block. kMasses: x is weighed
+// as logits `peak - x` below the highest, and the target is `share` of the whole; else `target` keys are needed.
+template <bool kMasses>
+ESP_FN uint64_t least_needed(const float* x, int n, uint64_t from, double target, float peak, float rate, double share,
+                             Bound& bound) {
+    uint64_t prefix = 0, known = 0;  // known: the bits that the prefix has already
+    if (threadIdx.x == 0) bound.above = 0, bound.target = target;
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        bound.amount[threadIdx.x] = 0, bound.count[threadIdx.x] = 0;
         block_sync();
+        // Most keys begin alike: what a thread has of one digit is added up before it goes to where all threads add.
+        int digit = 0, count = 0;
+        uint64_t amount = 0;
         for (int i = threadIdx.x; i < n; i += kThreads) {
             const uint64_t key = key_of(x[i], i);
-            if ((key & known) == bound) atomic_add(&count[key >> shift & 255], 1);
+            if ((key & known) != prefix || key < from) continue;
+            const int next = int(key >> shift & 255);
+            if (next != digit && count > 0) {
+                atomic_add(&bound.amount[digit], amount), atomic_add(&bound.count[digit], count);
+                amount = 0, count = 0;
+            }
+            digit = next, count += 1;
+            amount += kMasses ? mass_of(x[i] - peak, rate) : 1;
         }
+        if (count > 0) atomic_add(&bound.amount[digit], amount), atomic_add(&bound.count[digit], count);
         block_sync();
-        if (threadIdx.x < 32) find_digit(count, k, &found);
+        if (threadIdx.x < 32) find_digit(bound, kMasses && shift == 56 ? share : 0.0);
         block_sync();
-        bound |= uint64_t(found.digit) << shift, known |= uint64_t(255) << shift;
-        k -= found.n_above;
-        if (count[found.digit] == k) k = 0;  // all that begin like this: no further bits are needed
+        const int found = bound.digit;
+        prefix |= uint64_t(found) << shift, known |= uint64_t(255) << shift;
+        // All that begin like this are needed: no further bits.
+        const bool all = bound.count[found] == 1 || (!kMasses && double(bound.above + bound.amount[found]) == bound.target);
         block_sync();
+        if (all) break;
     }
+    return prefix > from ? prefix : from;
+}
+
+// ---- bounds [n_rows]: the least key of those that top_k and then top_p leave, 0 where they leave all.   grid n_rows
+// block 256
+extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const float* x, int n, const Draw* draws,
+                                                                     const float* peaks, uint64_t* bounds) {
+    __shared__ Bound shared;
+    const int row = blockIdx.x;
+    const Draw draw = draws[row];
+    const float peak = peaks[2 * row];
+    if (!is_drawn(draw, peak)) return;  // the whole block
+    x += int64_t(row) * n;
+    uint64_t bound = 0;
+    if (draw.top_k > 0 && draw.top_k < uint32_t(n)) {
+        bound = least_needed<false>(x, n, 0, double(draw.top_k), 0.0f, 0.0f, 0.0, shared);
+    }
+    if (draw.top_p < 1.0) bound = least_needed<true>(x, n, bound, 0.0, peak, draw.rate, draw.top_p, shared);
     if (threadIdx.x == 0) bounds[row] = bound;
 }
 
@@ -216,6 +292,13 @@ extern "C" __global__ void __launch_bounds__(32) draws(const Draw* params, const
     }
     best = warp_best(best);
     if (threadIdx.x == 0) peaks[2 * row + 1] = float_from_bits(uint32_t(best.id));
+}
+
+// ---- Chosen ids become the next pass's tokens before the host knows them: token_ids [n], that of row rows[i] of peaks; the
+// host's where rows[i] < 0.   grid ceil(n / 32)   block 32
+extern "C" __global__ void __launch_bounds__(32) pass_on(const float* peaks, const int* rows, int n, int* token_ids) {
+    const int i = int(blockIdx.x) * 32 + int(threadIdx.x);
+    if (i < n && rows[i] >= 0) token_ids[i] = int(bits_from_float(peaks[2 * rows[i] + 1]));
 }
 
 }  // namespace espalier

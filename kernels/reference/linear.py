@@ -1,7 +1,8 @@
 """The two judges of a linear operation (architecture decisions 3 and 4).
 
 linear_exact says what is true: float64 over the plain weights times the gain. linear_int8 says which bits: the
-one formula that every fast kernel computes, one row of weights against one row of activations.
+one formula that every fast kernel computes, one row of weights against one row of activations, once for each plane
+of these.
 """
 
 import numpy as np
@@ -42,13 +43,26 @@ def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return q, np.where(used, dx, np.where(finite, np.float32(0), np.float32(np.nan)))
 
 
-def linear_int8(x: np.ndarray, type_name: str, data: np.ndarray, n_out: int) -> np.ndarray:
-    """x [n_tokens, n_in] float32 -> float32 [n_tokens, n_out], bit for bit what the kernels give."""
+def left_by(x: np.ndarray, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    """x - q * dx [n_tokens, n_in] float32, one rounding a value: what the second plane quantizes."""
+    return fma32(-q.astype(np.float32), dx[:, :, None], x.reshape(q.shape)).reshape(x.shape)
+
+
+def linear_int8(x: np.ndarray, type_name: str, data: np.ndarray, n_out: int, planes: int = 1) -> np.ndarray:
+    """x [n_tokens, n_in] float32 -> float32 [n_tokens, n_out], bit for bit what the kernels give.
+
+    planes: 2 adds the product of what the first plane leaves of x. Dense types take x itself.
+    """
     if type_name in DENSE:
         return _linear_dense(x, dequantize(type_name, data, n_out, x.shape[1]))
     w = decode(type_name, data, n_out, x.shape[1])
     q, dx = quantize_activations(x)
-    return np.stack([_one_token(w, q[t], dx[t]) for t in range(len(x))])
+    y = _one_plane(w, q, dx)
+    return y if planes == 1 else y + _one_plane(w, *quantize_activations(left_by(x, q, dx)))
+
+
+def _one_plane(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    return np.stack([_one_token(w, q[t], dx[t]) for t in range(len(q))])
 
 
 def _one_token(w: Blocks, q: np.ndarray, dx: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.activation_planes import checked_planes
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
@@ -14,11 +15,14 @@ from kernels.reference.linear import linear_int8
 
 
 class ReferenceOps:
-    """Weights stay as the file's bytes and are decoded whenever they are used."""
+    """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"
     chooser = None
     kv_types = KV_TYPES
+
+    def __init__(self, planes: int = 1) -> None:
+        self.planes = checked_planes(planes)
 
     def load_quant(
         self, type_name: str, shape: tuple[int, int], data: Any, uses: frozenset[str]
@@ -80,7 +84,7 @@ class ReferenceOps:
         return x / np.sqrt(mean + np.float32(eps)) * weight
 
     def linear(self, x: np.ndarray, weight: QuantTensor) -> np.ndarray:
-        return linear_int8(x, weight.type.name, weight.data, weight.shape[0])
+        return linear_int8(x, weight.type.name, weight.data, weight.shape[0], self.planes)
 
     def linear_many(self, x: np.ndarray, weights: Sequence[QuantTensor]) -> list[np.ndarray]:
         return [self.linear(x, weight) for weight in weights]

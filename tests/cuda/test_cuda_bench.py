@@ -38,7 +38,7 @@ def test_a_model_s_bench_lists_the_kernels_of_a_step_without_their_times(
 ) -> None:
     monkeypatch.setitem(synthetic.SHAPES, "tiny", TINY)
     monkeypatch.setenv("COLUMNS", "160")
-    bench.run(BenchOptions(None, ("tiny", "IQ2_KT"), 4, 2, 3, 2, "f16", "cuda", None, None, True))
+    bench.run(BenchOptions(None, ("tiny", "IQ2_KT"), 4, 2, 3, 2, "f16", "cuda", None, 1, None, True))
     *lines, last = capsys.readouterr().out.splitlines()
     figures = json.loads(last)
     assert {result["tokens_per_second"] for result in figures["results"]} == {None}

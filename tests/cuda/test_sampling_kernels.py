@@ -1,21 +1,24 @@
 """Tokens chosen on the device are those that engine/sampling.py chooses."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.choosing import draws_of
+from engine.choice_plan import plan_choices
+from engine.masses import masses, rate_of
 from engine.plain_log import logarithm
 from engine.request import Request
-from engine.sampling import of_peak, sample
+from engine.sampling import Sampled, of_peak, sample
 from engine.types import SamplingParams
 from kernels.cuda import nvrtc
-from kernels.ops import Ops
+from kernels.ops import Ops, Selection
 from support.cuda_device import ORDERS, cuda_device, generator, thread_order
 from support.cuda_emulator import EMULATOR
 from support.sequences import on
 
+GREEDY = Request("r", SamplingParams(temperature=0), 0, [0], 1, 1)
 #: Fewer than a block of threads, a block's part (4096) to the value, and several parts with a ragged end.
 N_VOCABS = (1, 31, 300, 4096, 4097, 9001)
 
@@ -41,11 +44,23 @@ def rows(n_vocab: int) -> np.ndarray:
     return values
 
 
-def chosen(ops: Ops, logits: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest logits and the ids."""
+def chosen(
+    ops: Ops, logits: np.ndarray, requests: list[Request], unread: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The highest logits and the ids. unread: a token of each request that nobody has read."""
     ops.begin_step()
     assert ops.chooser is not None
-    pairs = ops.to_host(ops.chooser.choose(on(ops, logits), on(ops, draws)))
+    plan = plan_choices(requests, n_unread=int(unread is not None))
+    assert not plan.by_host
+    arrays = (
+        plan.draws.view(np.int32).reshape(len(requests), -1),
+        plan.changes.view(np.int32).reshape(-1, 4),
+    )
+    draws, changes = (ops.index_array(array) for array in arrays)
+    starts = ops.index_array(plan.starts)
+    token_ids = ops.index_array(np.zeros(len(requests)) if unread is None else unread)
+    selection = Selection(draws, changes if len(plan.changes) else None, starts, token_ids)
+    pairs = ops.to_host(ops.chooser.choose(on(ops, logits), selection))
     return pairs[:, 0].copy(), pairs[:, 1].view(np.int32).copy()
 
 
@@ -56,7 +71,7 @@ def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> No
     expected = logits[np.arange(len(best)), best]
     for order in ORDERS:
         with thread_order(order):
-            peaks, ids = chosen(cuda_ops, logits, np.zeros((len(logits), 8), np.int32))
+            peaks, ids = chosen(cuda_ops, logits, [GREEDY] * len(logits))
             np.testing.assert_array_equal(ids, best)
             # Not the NaN's payload or sign: they say the same to whoever reads them.
             np.testing.assert_array_equal(peaks, expected)
@@ -84,15 +99,109 @@ def test_draws_are_the_samplers_in_any_thread_order(cuda_ops: Ops, n_vocab: int)
     expected = sample(logits, requests)
     for order in ORDERS:
         with thread_order(order):
-            pairs = zip(*chosen(cuda_ops, logits, draws_of(requests)), strict=True)
-            assert [of_peak(int(token_id), float(peak)) for peak, token_id in pairs] == expected
+            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
+
+
+def sampled(peaks: np.ndarray, ids: np.ndarray) -> list[Sampled]:
+    return [of_peak(int(token_id), float(peak)) for peak, token_id in zip(peaks, ids, strict=True)]
+
+
+#: From one that leaves the highest alone to one that leaves all but what the last bits of the sums say.
+TOP_PS = (1e-300, 0.1, 0.5, 0.9, 0.999, 1 - 2**-53)
+
+
+@pytest.mark.parametrize("n_vocab", N_VOCABS)
+def test_top_p_leaves_what_the_sampler_leaves(cuda_ops: Ops, n_vocab: int) -> None:
+    """With top_k, which comes before it, and min_p, which comes behind; ties at the edge go by id."""
+    rng = generator("top_p", n_vocab)
+    requests = []
+    for i in range(12 * len(TOP_PS)):
+        params = SamplingParams(
+            temperature=float(rng.choice(TEMPERATURES[i // 36 :])),
+            top_p=TOP_PS[i // 12],
+            top_k=int(rng.choice([0, 0, 1, 40, n_vocab // 2])),
+            min_p=float(rng.choice([0, 0, 0, 0.01])),
+        )
+        seed = int(rng.integers(0, 1 << 64, dtype=np.uint64))
+        requests.append(Request("r", params, seed, [0] * int(rng.integers(1, 1 << 10)), 1, 1))
+    logits = np.tile(rows(n_vocab), (len(TOP_PS), 1))
+    expected = sample(logits, requests)
+    for order in ORDERS:
+        with thread_order(order):
+            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
+
+
+def changing_requests(rng: np.random.Generator, n: int, n_vocab: int) -> list[Request]:
+    """Prompts and answers of few and of hundreds of tokens, many more than once; every kind of change and none."""
+    requests = []
+    for i in range(n):
+        params = SamplingParams(
+            temperature=float(rng.choice([0, 0, 0.8])),
+            top_p=float(rng.choice([1.0, 0.9])),
+            repetition_penalty=float(rng.choice([1.0, 1.3, 0.5, 10.0])),
+            frequency_penalty=float(rng.choice([0.0, 0.7, -2.0])),
+            presence_penalty=float(rng.choice([0.0, 1.3, -0.4])),
+            logit_bias={
+                int(t): float(rng.uniform(-9, 9)) for t in rng.integers(0, n_vocab, rng.integers(0, 40))
+            },
+        )
+        n_prompt = int(rng.integers(1, 40))
+        token_ids = (n_vocab * rng.random(n_prompt + int(rng.integers(0, 500))) ** 3).astype(int).tolist()
+        requests.append(Request("r", params, i, token_ids, n_prompt, 1000))
+    return requests
+
+
+@pytest.mark.parametrize("n_vocab", N_VOCABS)
+def test_penalties_and_biases_are_the_samplers(cuda_ops: Ops, n_vocab: int) -> None:
+    """Also where a logit is not finite, or becomes so."""
+    requests = changing_requests(generator("penalties", n_vocab), 48, n_vocab)
+    logits = np.tile(rows(n_vocab), (4, 1))
+    expected = sample(logits, requests)
+    for order in ORDERS:
+        with thread_order(order):
+            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
+
+
+@pytest.mark.parametrize("n_vocab", [31, 4097])
+def test_a_token_that_nobody_has_read_is_counted_like_one_that_was(cuda_ops: Ops, n_vocab: int) -> None:
+    """Whether it stands in prompt or answer already, has a bias, or is new."""
+    rng = generator("unread", n_vocab)
+    requests = changing_requests(rng, 48, n_vocab)
+    known = np.array([rng.choice(request.token_ids) for request in requests])
+    biased = np.array([next(iter(request.params.logit_bias), 0) for request in requests])
+    anew = rng.integers(0, n_vocab, len(requests))
+    unread = np.choose(rng.integers(0, 3, len(requests)), [known, biased, anew])
+    logits = rng.normal(0, 2, (len(requests), n_vocab)).astype(np.float32)
+    read = [replace(r, token_ids=[*r.token_ids, int(t)]) for r, t in zip(requests, unread, strict=True)]
+    expected = sample(logits, read)
+    for order in ORDERS:
+        with thread_order(order):
+            assert sampled(*chosen(cuda_ops, logits, requests, unread)) == expected
 
 
 def test_noise_alone_decides_among_equals(cuda_ops: Ops) -> None:
     requests = [Request("r", SamplingParams(), seed, [0] * 5, 1, 1) for seed in range(3000)]
     logits = np.zeros((len(requests), 300), np.float32)
     expected = [sampled.token_id for sampled in sample(logits, requests)]
-    assert chosen(cuda_ops, logits, draws_of(requests))[1].tolist() == expected
+    assert chosen(cuda_ops, logits, requests)[1].tolist() == expected
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 100])
+def test_chosen_ids_become_the_next_passs_tokens(cuda_ops: Ops, n: int) -> None:
+    """Rows in any order; a row -1 keeps the host's token; ids are bits, also those that are a NaN's."""
+    rng = generator("pass on", n)
+    ids = rng.integers(0, 1 << 31, n + 3, dtype=np.int32)
+    ids[0] = 0x7FC00001
+    rows, own = rng.integers(-1, len(ids), n), rng.integers(0, 100, n)
+    pairs = np.stack([np.zeros(len(ids), np.float32), ids.view(np.float32)], axis=1)
+    for order in ORDERS:
+        with thread_order(order):
+            cuda_ops.begin_step()
+            assert cuda_ops.chooser is not None
+            chosen, token_ids = on(cuda_ops, pairs), cuda_ops.index_array(own)
+            cuda_ops.chooser.pass_on(chosen, cuda_ops.index_array(rows), token_ids)
+            got = cuda_ops.to_host(token_ids).view(np.int32)
+            np.testing.assert_array_equal(got, np.where(rows < 0, own, ids[rows]))
 
 
 def test_the_logarithm_has_numpys_bits() -> None:
@@ -114,6 +223,28 @@ def test_the_logarithm_has_numpys_bits() -> None:
         kernel((-(-len(x) // 32),), (32,), (values, results, np.int32(len(x))))
         got = cupy.asnumpy(results)
     np.testing.assert_array_equal(got.view(np.uint64), logarithm(x).view(np.uint64))
+
+
+def test_masses_are_numpys() -> None:
+    """Integers, and within 3e-7 of the exponential, which is far below what a top_p means."""
+    rng = generator("masses")
+    below = np.concatenate([-rng.exponential(9, 20_000), [0.0, -0.0, -np.inf, -3e38, -1e-45, -40, -27.8]])
+    below = below.astype(np.float32)
+    for rate in (rate_of(1.0), rate_of(0.7), rate_of(2.0), rate_of(5e-324)):
+        expected = masses(below, rate)
+        with cuda_device():
+            import cupy
+
+            code = nvrtc.compile_cubin(EMULATOR / "arithmetic.cu", (), architecture(cupy)).cubin
+            values, results = cupy.asarray(below), cupy.zeros(len(below), np.uint64)
+            kernel = cupy.RawModule(code=code).get_function("masses")
+            kernel((-(-len(below) // 32),), (32,), (values, rate, results, np.int32(len(below))))
+            got = cupy.asnumpy(results)
+        np.testing.assert_array_equal(got, expected)
+        with np.errstate(over="ignore"):
+            exact = np.exp(below.astype(np.float64) * float(rate)) * 2.0**40
+        # 7 float32 roundings, of which that of the exponent counts up to 40 times over; and one integer.
+        np.testing.assert_allclose(expected, exact, rtol=4e-6, atol=1)
 
 
 def architecture(cupy: Any) -> str:

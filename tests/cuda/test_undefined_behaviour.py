@@ -23,6 +23,7 @@ TYPES = "IQ3_KT or IQ2_KT_V1 or Q4_K or IQ3_S or F16"
         ("test_attention_kernels.py", ""),
         ("test_tensor_attention.py", ""),
         ("test_activation_kernels.py", ""),
+        ("test_sampling_kernels.py", ""),
     ],
 )
 def test_kernels_do_nothing_undefined(name: str, chosen: str) -> None:

@@ -96,6 +96,16 @@ def test_whatever_forms_a_card_finds_fastest_the_logits_are_the_cpu_s(tiny: Path
     assert "kt_dmmv_dp4a" in fastest.launched
 
 
+def test_with_two_planes_of_activations_the_logits_are_the_cpu_s(tiny: Path) -> None:
+    with cuda_device():
+        on_gpu = passes_of(tiny, load_backend("cuda", planes=2))
+    on_cpu = passes_of(tiny, load_backend("cpu", threads=2, planes=2))
+    for cpu, gpu in zip(on_cpu, on_gpu, strict=True):
+        np.testing.assert_array_equal(gpu, cpu)
+    one_plane = passes_of(tiny, load_backend("cpu", threads=2))
+    assert not np.array_equal(on_cpu[0], one_plane[0]), "a second plane that changes nothing"
+
+
 @pytest.mark.skipif(ON_CARD, reason="the emulated device counts allocations")
 def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machine: Machine) -> None:
     sequences = Sequences(load_model(tiny, cuda_ops))
@@ -110,7 +120,7 @@ def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machi
 def texts(
     loaded: LoadedModel, kv_type: str, max_batch: int = 2, block_size: int = BLOCK_SIZE
 ) -> dict[str, list[int]]:
-    """Requests that come and go: greedy, drawn on the device, sampled by the host, and that with penalties."""
+    """Requests that come and go: greedy, and drawn in every way."""
     config = EngineConfig(
         max_batch=max_batch, kv_block_size=block_size, step_tokens=24, ctx_size=64, kv_type=kv_type
     )
@@ -123,7 +133,14 @@ def texts(
             temperature=1.1, top_k=20, min_p=0.01, seed=2**64 - 1, max_tokens=9, ignore_eos=True
         ),
         "penalized": SamplingParams(
-            temperature=1.2, top_k=40, presence_penalty=1.0, seed=5, max_tokens=4, ignore_eos=True
+            temperature=1.2,
+            top_k=40,
+            presence_penalty=1.0,
+            repetition_penalty=1.2,
+            logit_bias={5: 1.0},
+            seed=5,
+            max_tokens=8,
+            ignore_eos=True,
         ),
     }.items():
         engine.add(name, rng.integers(3, loaded.config.n_vocab, 19).tolist(), params)
@@ -187,16 +204,45 @@ def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: 
     assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
 
 
-@pytest.mark.skipif(ON_CARD, reason="the emulated device counts what is copied")
-def test_only_rows_that_the_host_draws_from_are_copied_to_it(
+@pytest.mark.skipif(ON_CARD, reason="a card runs when it runs")
+def test_steps_launched_ahead_read_their_own_tokens_on_a_device_that_runs_at_once(
+    tiny: Path, cpu_ops: Ops
+) -> None:
+    """Else the device runs as late as it may: neither may show in a token."""
+    with cuda_device(Machine(eager=True)):
+        on_gpu = greedy_texts(load_model(tiny, load_backend("cuda")))
+    assert on_gpu == greedy_texts(load_model(tiny, cpu_ops))
+
+
+@pytest.mark.skipif(ON_CARD, reason="the emulated device says what it has run")
+def test_a_step_is_enqueued_before_the_tokens_of_the_last_one_are_waited_for(
     tiny: Path, cuda_ops: Ops, machine: Machine
 ) -> None:
+    """The emulated device runs only what somebody waits for: here one step of two, the first's tokens alone."""
+    engine = Engine(
+        load_model(tiny, cuda_ops), EngineConfig(max_batch=1, kv_block_size=BLOCK_SIZE, ctx_size=64)
+    )
+    engine.add("a", [5, 6, 7], replace(GREEDY, max_tokens=2))
+    n_kernels = len(machine.launched)
+    assert len(engine.step()) == 1
+    ran = machine.launched[n_kernels:]
+    assert (ran.count("peaks"), ran.count("pass_on")) == (1, 0)
+    assert len(engine.step()) == 1
+    ran = machine.launched[n_kernels:]
+    assert (ran.count("peaks"), ran.count("pass_on")) == (2, 1)
+
+
+@pytest.mark.skipif(ON_CARD, reason="the emulated device counts what is copied")
+def test_only_rows_that_the_host_draws_from_are_copied_to_it(
+    tiny: Path, cuda_ops: Ops, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))  # "c" has more
     loaded = load_model(tiny, cuda_ops)
     engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64))
     requests = {
         "a": GREEDY,
         "b": replace(GREEDY, temperature=1.0, min_p=0.1),
-        "c": replace(GREEDY, temperature=1.0, top_p=0.9, max_tokens=4),
+        "c": replace(GREEDY, repetition_penalty=1.3, max_tokens=4),
     }
     for name, params in requests.items():
         engine.add(name, [5, 6, 7], params)
@@ -206,9 +252,10 @@ def test_only_rows_that_the_host_draws_from_are_copied_to_it(
         before = machine.n_bytes_downloaded
         engine.step()
         downloads.append(machine.n_bytes_downloaded - before)
-    # Eight bytes a row are the choice, a padding row's among them; "c" needs its logits while it runs.
+    # Eight bytes a row are the choice, a padding row's among them; "c" needs its logits while it runs. Then the
+    # copies of a step are asked for while the step before it runs.
     with_c = [8 * n_rows + logits_bytes for n_rows in (3, 4, 4, 4)]
-    assert downloads == with_c + [8 * 2] * 8
+    assert downloads == with_c + [2 * 8 * 2] + [8 * 2] * 6 + [0]
 
 
 @pytest.mark.parametrize("name", ["IQ2_KT", "IQ1_KT-pure", "IQ2_KT-pure", "IQ3_KT-pure", "IQ4_KT-pure"])

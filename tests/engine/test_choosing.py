@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from engine.choosing import DRAW, choose, draws_of
+from engine.choice_plan import plan_choices
+from engine.choosing import choose, fetch
 from engine.forward import Output
-from engine.philox import draw
 from engine.request import Request
-from engine.sampling import sample
+from engine.sampling import Sampled, sample
 from engine.types import SamplingParams
-from support.fake_model import FakeOps
+from kernels.ops import Selection
+from support.fake_chooser import ChoosingOps
 
 N_VOCAB = 50
 
@@ -31,32 +32,6 @@ PARAMS = {
 }
 
 
-class PeakOps(FakeOps):
-    """Keeps the logits to itself; counts the values it hands out."""
-
-    n_values = 0
-
-    def choose(self, logits: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """The definition of `Chooser.choose`, row by row."""
-        chosen = logits.argmax(axis=1).astype(np.int32)
-        peaks = logits[np.arange(len(chosen)), chosen]
-        for i, (drawn,) in enumerate(draws.view(DRAW)):
-            if drawn["temperature"] and np.isfinite(peaks[i]):
-                scores = (logits[i].astype(np.float64) - float(peaks[i])) / drawn["temperature"]
-                order = np.argsort(-logits[i], kind="stable")[: int(drawn["top_k"]) or None]
-                kept = np.sort(order[scores[order] >= drawn["floor"]])
-                seed, position = int(drawn["seed"]), int(drawn["position"])
-                chosen[i] = draw(kept, scores[kept], seed=seed, position=position)
-        return np.stack([peaks, chosen.view(np.float32)], axis=1)
-
-    def take_rows(self, x: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return x[rows]
-
-    def to_host(self, x: np.ndarray) -> np.ndarray:
-        self.n_values += x.size
-        return x
-
-
 def cases(name: str) -> tuple[np.ndarray, list[Request]]:
     rng = np.random.default_rng(len(name))
     params = PARAMS[name] * 3
@@ -65,18 +40,48 @@ def cases(name: str) -> tuple[np.ndarray, list[Request]]:
     return logits, [Request("r", p, i, [1, 2, 3 + i], 1, 9) for i, p in enumerate(params)]
 
 
+def chosen_by(
+    ops: ChoosingOps, logits: np.ndarray, requests: list[Request], n_padding: int = 0
+) -> list[Sampled]:
+    plan = plan_choices(requests)
+    padded = np.concatenate([logits, np.full((n_padding, N_VOCAB), 99, np.float32)])
+    draws, changes, starts, by_host = plan.padded(len(padded))
+    token_ids = np.zeros(len(padded), np.int32)
+    chosen = ops.choose(
+        padded, Selection(draws.view(np.int32).reshape(len(padded), -1), changes, starts, token_ids)
+    )
+    output = Output(padded, chosen, len(logits))
+    return choose(ops, output, fetch(ops, output, by_host), by_host, requests)
+
+
 @pytest.mark.parametrize("name", PARAMS)
 def test_a_backend_that_chooses_changes_no_choice(name: str) -> None:
     logits, requests = cases(name)
-    ops = PeakOps()
-    padded = np.concatenate([logits, np.full((3, N_VOCAB), 99, np.float32)])
-    output = Output(padded, ops.choose(padded, np.pad(draws_of(requests), ((0, 3), (0, 0)))), len(logits))
-    assert choose(ops, output, requests) == sample(logits, requests)
+    assert chosen_by(ChoosingOps(), logits.copy(), requests, n_padding=3) == sample(logits, requests)
 
 
 def test_rows_that_the_device_decides_stay_there() -> None:
     logits, requests = cases("mixed")
-    ops = PeakOps()
-    choose(ops, Output(logits, ops.choose(logits, draws_of(requests)), len(logits)), requests)
-    n_whole_rows = 3 * 3  # of each eight: bias, penalty, top_p
-    assert ops.n_values == 2 * len(logits) + n_whole_rows * N_VOCAB
+    ops = ChoosingOps()
+    chosen_by(ops, logits, requests)
+    assert ops.n_values == 2 * len(logits)
+
+
+def test_rows_with_more_changes_than_a_pass_takes_are_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (4, 8))
+    logits, requests = cases("mixed")
+    plan = plan_choices(requests)
+    assert len(plan.changes) == 8
+    assert plan.by_host == [18, 19], "one bias or three seen tokens each, in order, up to eight"
+    ops = ChoosingOps()
+    assert chosen_by(ops, logits.copy(), requests) == sample(logits, requests)
+    assert ops.n_values == 2 * len(logits) + len(plan.by_host) * N_VOCAB
+
+
+def test_changes_go_up_in_few_sizes() -> None:
+    sizes = set()
+    for n in (1, 100, 256, 257, 4000, 5000):
+        request = Request("r", SamplingParams(repetition_penalty=2.0), 0, list(range(n)), n, 9)
+        sizes.add(len(plan_choices([request] * 2).changes))
+    assert sizes == {256, 4096, 65536}
+    assert len(plan_choices([Request("r", GREEDY, 0, [1], 1, 9)]).changes) == 0

@@ -13,7 +13,8 @@ from engine import (
     SamplingParams,
     TokenEvent,
 )
-from support.fake_model import EOS_ID, N_VOCAB, FakeModel, fake_loaded, solo_answer
+from support.fake_chooser import ChoosingOps
+from support.fake_model import EOS_ID, N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 64
 BLOCK_SIZE = 4
@@ -93,6 +94,84 @@ def test_answers_are_the_same_in_any_company(step_tokens, n_blocks):
         engine.add(name, prompt, GREEDY)
     expected = {name: solo_answer(prompt, 20, ignore_eos=True) for name, prompt in prompts.items()}
     assert drain(engine) == expected
+
+
+def choosing_engine(**config) -> tuple[Engine, ChoosingOps]:
+    ops = ChoosingOps()
+    fields = {"max_batch": 4, "kv_block_size": BLOCK_SIZE, "kv_memory_bytes": 64 * 4 * BLOCK_SIZE, **config}
+    return Engine(fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(**fields)), ops
+
+
+def test_where_the_backend_chooses_a_step_is_launched_before_the_last_one_is_read():
+    engine, ops = choosing_engine()
+    engine.add("a", [1, 2, 3], SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
+    assert drain(engine)["a"] == solo_answer([1, 2, 3], 4, ignore_eos=True)
+    assert ops.log == ["step", "step", "read", "step", "read", "step", "read", "read"]
+
+
+def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next(monkeypatch):
+    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))
+    engine, ops = choosing_engine()
+    params = SamplingParams(temperature=1, repetition_penalty=1.1, seed=1, max_tokens=3, ignore_eos=True)
+    engine.add("a", [1, 2, 3], params)
+    drain(engine)
+    assert ops.log == ["step", "logits"] * 3
+
+
+def test_penalties_count_the_token_of_a_step_that_nobody_has_read():
+    prompts = np.random.default_rng(5).integers(0, N_VOCAB, (8, 5)).tolist()
+    answers = []
+    for ops in (FakeOps(), ChoosingOps()):
+        engine = Engine(
+            fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(kv_block_size=BLOCK_SIZE)
+        )
+        for i in range(8):
+            params = SamplingParams(
+                temperature=(0, 1.5)[i % 2],
+                top_p=(1.0, 0.8)[i // 4],
+                seed=i,
+                max_tokens=25,
+                repetition_penalty=1.6,
+                frequency_penalty=0.3,
+                presence_penalty=0.2,
+                logit_bias={3: 0.5, i: -1.0},
+                ignore_eos=True,
+            )
+            engine.add(str(i), prompts[i], params)
+        answers.append(drain(engine))
+    assert answers[0] == answers[1]
+
+
+def test_a_newcomer_waits_for_one_step_that_was_launched_ahead_of_it():
+    engine, _ = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.step()
+    engine.add("b", [4, 5], GREEDY)
+    assert [event.request_id for event in engine.step()] == ["a"]
+    assert [event.request_id for event in engine.step()] == ["a", "b"]
+
+
+def test_an_id_used_again_while_a_step_of_the_old_request_is_under_way_gets_none_of_its_tokens():
+    engine, _ = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.add("b", [7, 8], GREEDY)
+    engine.step()
+    engine.abort("a")
+    engine.add("a", [4, 5], GREEDY)
+    first = engine.step()
+    assert [event.request_id for event in first] == ["b"]
+    assert drain(engine)["a"] == solo_answer([4, 5], 20, ignore_eos=True)
+
+
+def test_a_step_ahead_of_requests_that_have_all_gone_is_dropped():
+    engine, ops = choosing_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.step()
+    engine.abort("a")
+    assert engine.step() == []
+    engine.add("b", [4, 5], GREEDY)
+    assert [event.request_id for event in engine.step()] == ["b"]
+    assert ops.log == ["step", "step", "read", "step", "step", "read"]
 
 
 def test_a_seed_repeats_and_no_seed_does_not():

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 from engine.engine import Engine
 from engine.errors import QueueFullError
 from engine.types import EngineConfig, SamplingParams
-from support.fake_model import N_VOCAB, FakeModel, fake_loaded, solo_answer
+from support.fake_chooser import ChoosingOps
+from support.fake_model import N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 40
 
@@ -35,13 +36,17 @@ class EngineMachine(RuleBasedStateMachine):
         step_tokens=st.integers(1, 24),
         max_queue=st.integers(0, 6),
         spare_blocks=st.integers(0, 6),
+        chooses=st.booleans(),
     )
-    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks):
+    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks, chooses):
         self.block_size, self.max_queue, self.max_batch = block_size, max_queue, max_batch
         self.model = FakeModel(block_size)
+        self.ops = (
+            ChoosingOps() if chooses else FakeOps()
+        )  # steps are launched ahead where the backend chooses
         n_blocks = -(-CTX_SIZE // block_size) + spare_blocks
         self.engine = Engine(
-            fake_loaded(self.model, CTX_SIZE),
+            fake_loaded(self.model, CTX_SIZE, self.ops),
             EngineConfig(
                 max_batch=max_batch,
                 kv_memory_bytes=n_blocks * 4 * block_size,
@@ -91,15 +96,28 @@ class EngineMachine(RuleBasedStateMachine):
                 self.take(event)
 
     @precondition(lambda self: self.open)
-    @rule()
-    def the_device_fails(self):
-        self.model.fail_next = True
+    @rule(goes_on=st.booleans(), at_read=st.booleans())
+    def the_device_fails(self, goes_on, at_read):
+        if at_read and isinstance(self.ops, ChoosingOps):
+            self.ops.fail_next_read = True
+        else:
+            self.model.fail_next = True
         with pytest.raises(RuntimeError, match="the device is gone"):
-            self.engine.step()
+            self.step_for_ever()
         self.engine.check_integrity()
+        if goes_on:
+            return
         ended = [event.request_id for event in self.engine.fail_all("the device is gone")]
         assert sorted(ended) == sorted(self.open)
         self.open.clear()
+
+    def step_for_ever(self):
+        """The launch of a step may lie behind it, but there is always another."""
+        while True:
+            self.step(1)
+            if not self.open:
+                self.engine.add("last", [1], SamplingParams(temperature=0, max_tokens=1))
+                self.open["last"], self.answers["last"] = ([1], 1, False), []
 
     def take(self, event):
         assert event.request_id in self.open, "an event for a request that is aborted or finished"

@@ -9,6 +9,7 @@ import pytest
 from engine import Engine, EngineConfig, ModelFileError, SamplingParams
 from engine.kv_cache import KVShape
 from engine.loading import LoadedModel, load_model
+from kernels import load_backend
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from kernels.quant_tensor import FILE_TYPES
@@ -142,6 +143,26 @@ def test_tokens_are_the_same_alone_and_in_any_company(tmp_path: Path, cpu_ops: O
             for event in engine.step():
                 alone += event.token_ids
         assert alone == together[i]
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_two_planes_of_activations_are_as_good_as_floats(
+    tmp_path: Path, written: list[Tensor], name: str
+) -> None:
+    """The bound of F32 weights, whose activations are not rounded: what is left is the f16 cache."""
+    path = write_tiny_llama(tmp_path / "m.gguf", types=dict.fromkeys(MIXED_TYPES, "Q8_0"), biases=True)
+    loaded = load_model(path, load_backend(name, planes=2))
+    got, expected = logits_of(loaded, PROMPTS[2]), dense_logits(loaded, plain_weights(written), PROMPTS[2])
+    assert np.abs(got - expected).max() < 2e-3 * np.abs(expected).max()
+
+
+def test_tokens_with_two_planes_are_the_same_alone_and_in_any_company(tmp_path: Path) -> None:
+    loaded = load_model(
+        write_tiny_llama(tmp_path / "m.gguf", n_head_kv=2), load_backend("cpu", threads=2, planes=2)
+    )
+    together = answers(loaded, PROMPTS)
+    assert answers(loaded, PROMPTS, step_tokens=7) == together
+    assert answers(loaded, PROMPTS, max_batch=1) == together
 
 
 def test_a_missing_tensor_and_a_wrong_shape_are_named(

@@ -46,10 +46,11 @@ def test_only_chunks_that_reach_the_newest_token_are_sampled():
         make_request("d", 6, [3, 0]),
     )
     first = [ScheduledChunk(long, 4), ScheduledChunk(decoding, 5)]
-    assert runner.run(first) == [None, None]
+    assert runner.read(runner.launch(first)) == [None, None]
     long.n_computed, decoding.n_computed = 4, 5
 
-    sampled = runner.run([ScheduledChunk(long, 3), ScheduledChunk(short, 3), ScheduledChunk(decoding, 1)])
+    second = [ScheduledChunk(long, 3), ScheduledChunk(short, 3), ScheduledChunk(decoding, 1)]
+    sampled = runner.read(runner.launch(second))
     assert sampled[0] is None
     assert [s.token_id for s in sampled[1:]] == [next_token(short.token_ids), next_token(decoding.token_ids)]
     assert ops.n_steps == 2

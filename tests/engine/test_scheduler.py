@@ -1,11 +1,14 @@
 """Who runs next: decodes first, then prefill by age, blocks on demand, the youngest makes room."""
 
+import copy
+import random
+
 import pytest
 
 from engine.block_pool import BlockPool
 from engine.errors import QueueFullError
 from engine.request import Request
-from engine.scheduler import MAX_RETRY_AFTER_S, Scheduler
+from engine.scheduler import MAX_RETRY_AFTER_S, ScheduledChunk, Scheduler
 from engine.types import SamplingParams
 
 
@@ -21,15 +24,51 @@ def add(scheduler: Scheduler, name: str, n_prompt: int, max_new_tokens: int = 8)
 
 
 def step(scheduler: Scheduler) -> dict[str, int]:
-    """One step with an imaginary model: {request id: tokens}; who reached its last token gains one."""
+    """One step: {request id: tokens}."""
     chunks = scheduler.schedule()
+    settle(scheduler, chunks)
+    return {chunk.request.request_id: chunk.n_tokens for chunk in chunks}
+
+
+def test_a_step_scheduled_ahead_is_the_one_that_would_be_scheduled_when_its_tokens_are_known():
+    """Or none: requests of all sizes that come while others run, few blocks, few seats, small steps."""
+    n_ahead = 0
+    for number in range(300):
+        rng = random.Random(number)
+        scheduler = make_scheduler(
+            rng.randrange(12, 40), rng.randrange(1, 5), rng.randrange(1, 5), rng.randrange(1, 16)
+        )
+        for i in range(40):
+            if rng.random() < 0.2:
+                add(scheduler, f"r{i}", rng.randrange(1, 6), rng.randrange(1, 7))
+            under_way = scheduler.schedule()
+            alone = copy.deepcopy(scheduler)
+            tokens = alone.schedule_ahead(
+                [c._replace(request=alone._by_id[c.request.request_id]) for c in under_way]
+            )
+            alone.check_integrity()
+            settle(scheduler, under_way)
+            for request in scheduler.requests:
+                if request.n_output == request.max_new_tokens:
+                    scheduler.remove(request.request_id)
+            if tokens:
+                n_ahead += 1
+                following = copy.deepcopy(scheduler).schedule()
+                assert [t.request.request_id for t in tokens] == [c.request.request_id for c in following]
+                assert all(chunk.n_tokens == 1 and chunk.is_last for chunk in following)
+                rows = [under_way[token.chunk].request.request_id for token in tokens]
+                assert rows == [token.request.request_id for token in tokens]
+    assert n_ahead > 1000
+
+
+def settle(scheduler: Scheduler, chunks: list[ScheduledChunk]) -> None:
+    """What an imaginary model does: who reached its last token gains one."""
     for chunk in chunks:
         is_last = chunk.is_last
         chunk.request.n_computed += chunk.n_tokens
         if is_last:
             chunk.request.token_ids.append(0)
     scheduler.check_integrity()
-    return {chunk.request.request_id: chunk.n_tokens for chunk in chunks}
 
 
 def test_no_work_no_chunks():

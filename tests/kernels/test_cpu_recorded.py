@@ -10,7 +10,7 @@ BOTH = frozenset({"linear", "embed"})
 
 
 class Pass:
-    """embed -> linear_add on a tied matrix: small, but it reads index arrays, a weight and earlier results."""
+    """embed -> linears on a tied matrix: small, but it reads index arrays, a weight and earlier results."""
 
     def __init__(self, ops: CpuOps) -> None:
         self.ops = ops
@@ -26,16 +26,17 @@ class Pass:
     def compute(self, token_ids: np.ndarray) -> np.ndarray:
         self.n_computed += 1
         x = self.ops.embed(self.weight, token_ids)
-        return self.ops.linear_add(self.ops.add(x, x), self.weight, x)
+        gated = self.ops.gated_linear(x, self.weight, self.weight)
+        return self.ops.linear_add(self.ops.add(gated, x), self.weight, x)
 
     def expected(self, ids: list[int]) -> np.ndarray:
         self.ops.begin_step()
         return self.compute(self.ops.index_array(np.array(ids))).copy()
 
 
-@pytest.fixture
-def passes() -> Pass:
-    return Pass(CpuOps(threads=2))
+@pytest.fixture(params=[1, 2], ids=["one plane", "two planes"])
+def passes(request: pytest.FixtureRequest) -> Pass:
+    return Pass(CpuOps(threads=2, planes=request.param))
 
 
 def test_a_replay_computes_with_the_ids_of_its_own_step(passes: Pass) -> None:

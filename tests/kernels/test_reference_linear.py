@@ -1,4 +1,5 @@
-"""The judges themselves: the fused multiply-add, activation quantization, and how far int8 is from the truth."""
+"""The judges themselves: the fused multiply-add, activation quantization, and how far one and two planes of int8 are
+from the truth."""
 
 import ctypes
 import ctypes.util
@@ -9,7 +10,8 @@ import pytest
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from kernels.reference.fma import fma32
-from kernels.reference.linear import linear_exact, linear_int8, quantize_activations
+from kernels.reference.linear import left_by, linear_exact, linear_int8, quantize_activations
+from kernels.reference.ops import ReferenceOps
 
 
 def libm_fmaf(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -52,3 +54,50 @@ def test_int8_stays_close_to_the_exact_product(type_name: str) -> None:
     error = np.abs(linear_int8(x, type_name, data, 40) - exact)
     limit = 1e-5 if TYPES[type_name].block_size == 1 else 0.03
     assert error.max() < limit * np.sqrt(np.mean(exact**2))
+
+
+def test_a_second_plane_holds_what_the_first_leaves() -> None:
+    """A plane leaves at most half a step, dx / 2 = amax / 254, of each value; float32 roundings are 2^-24 of amax."""
+    x = np.random.default_rng(6).standard_normal((5, 96)).astype(np.float32)
+    x[:, 32:64] = 0
+    q, dx = quantize_activations(x)
+    rest = left_by(x, q, dx)
+    largest = np.abs(x.reshape(5, 3, 32)).max(axis=2, keepdims=True)
+    assert (np.abs(rest.reshape(5, 3, 32)) <= largest * (1 / 254 + 2**-23)).all()
+    assert (
+        rest == (x - q.reshape(5, 96) * dx.astype(np.float64).repeat(32, axis=1)).astype(np.float32)
+    ).all()
+    q2, dx2 = quantize_activations(rest)
+    together = q * dx.astype(np.float64)[:, :, None] + q2 * dx2.astype(np.float64)[:, :, None]
+    assert (np.abs(together - x.reshape(5, 3, 32)) <= largest * (1 / 254**2 + 2**-22)).all()
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_two_planes_are_a_hundred_times_closer_to_the_exact_product(type_name: str) -> None:
+    """254 times by the steps; the sums' own float32 roundings, 1e-6 of the output's size, and the luck of 280 outputs
+    take their part."""
+    rng = np.random.default_rng(5)
+    n_in = 768
+    data = random_weight(type_name, 40, n_in, rng)
+    x = rng.standard_normal((7, n_in)).astype(np.float32)
+    exact = linear_exact(x, type_name, data, 40)
+    one, two = (linear_int8(x, type_name, data, 40, planes) for planes in (1, 2))
+    size = np.sqrt(np.mean(exact**2))
+    if TYPES[type_name].block_size == 1:
+        assert (one == two).all(), "float matrices take the activations as they are"
+        return
+    assert np.abs(two - exact).max() < 2e-4 * size
+    rms = [np.sqrt(np.mean((y - exact) ** 2)) for y in (one, two)]
+    assert rms[1] < rms[0] / 100
+
+
+def test_the_reference_has_one_plane_or_two() -> None:
+    rng = np.random.default_rng(8)
+    data = random_weight("IQ3_KT", 16, 256, rng)
+    x = rng.standard_normal((2, 256)).astype(np.float32)
+    for planes in (1, 2):
+        ops = ReferenceOps(planes)
+        weight = ops.load_quant("IQ3_KT", (16, 256), data, frozenset({"linear"}))
+        assert (ops.linear(x, weight) == linear_int8(x, "IQ3_KT", data, 16, planes)).all()
+    with pytest.raises(ValueError, match="3 planes of activations; there are 1 or 2"):
+        ReferenceOps(3)

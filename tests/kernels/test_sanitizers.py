@@ -21,6 +21,7 @@ TOOLS = Path(sys.executable).parent  # cmake and ninja of the `dev` extra
 TESTS = (
     "test_cpu_ops.py",
     "test_cpu_linear.py",
+    "test_cpu_planes.py",
     "test_cpu_attention.py",
     "test_cpu_recorded.py",
     "test_thread_pool.py",

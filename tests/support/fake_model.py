@@ -102,13 +102,13 @@ class FakeModel:
         return logits
 
 
-def fake_loaded(model: FakeModel, n_ctx_max: int) -> Any:
+def fake_loaded(model: FakeModel, n_ctx_max: int, ops: FakeOps | None = None) -> Any:
     """What `load_model` would give for it."""
     return SimpleNamespace(
         name="fake",
         config=SimpleNamespace(n_layer=1, n_head_kv=1, head_dim=1, n_vocab=N_VOCAB, n_ctx_max=n_ctx_max),
         model=model,
-        ops=FakeOps(),
+        ops=ops or FakeOps(),
         tokenizer=SimpleNamespace(eos_ids=frozenset({EOS_ID})),
         chat_template=None,
     )

@@ -47,8 +47,8 @@ class GuardedArena:
 class GuardedOps(CpuOps):
     """Every array that it makes, or that comes in through the loading calls, lies before a guard page."""
 
-    def __init__(self, threads: int, isa: str) -> None:
-        super().__init__(threads, isa)
+    def __init__(self, threads: int, isa: str, planes: int = 1) -> None:
+        super().__init__(threads, isa, planes)
         self._arena: Any = GuardedArena()
 
     def load_quant(

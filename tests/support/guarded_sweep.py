@@ -166,12 +166,18 @@ def sweep(isa: str, wide: bool) -> None:
     recorder: Any = Recorder(ops._native)
     ops._native = recorder
     for cases in (linear_cases, attention_cases, vector_cases):
-        for name, run in cases(ops, wide):
-            print(name, flush=True)
-            for result in run():
-                assert np.isfinite(result).all(), f"{name}: not all of the result was written"
+        run_all(cases(ops, wide))
+    print("two planes of activations")
+    run_all(linear_cases(GuardedOps(threads=2, isa=isa, planes=2), wide))
     kernels = {name for name in dir(_native.Backend) if not name.startswith("_")} - NOT_KERNELS
     assert kernels <= recorder.called, f"no case for {sorted(kernels - recorder.called)}: add one above"
+
+
+def run_all(cases: Iterator[Case]) -> None:
+    for name, run in cases:
+        print(name, flush=True)
+        for result in run():
+            assert np.isfinite(result).all(), f"{name}: not all of the result was written"
 
 
 def read_past_an_array() -> None:

@@ -1,4 +1,4 @@
-"""--device and --threads become a backend, or one line that says what is there and what would work."""
+"""The options of a device become a backend, or one line that says what is there and what would work."""
 
 import sys
 from unittest import mock
@@ -76,22 +76,55 @@ def test_threads_are_for_the_cpu() -> None:
                 open_backend(device, 1)
 
 
+def test_planes_of_activations_reach_the_backend_and_its_line() -> None:
+    cpu, reference = open_backend("cpu", 2, 2), open_backend("reference", None, 2)
+    assert (cpu.planes, reference.planes) == (2, 2)
+    assert backend_line(cpu) == f"cpu, {cpu.isa}, 2 threads, 2 planes of activations"
+    assert backend_line(reference) == "reference, 2 planes of activations"
+    assert "planes" not in backend_line(open_backend("cpu", 2))
+
+
+@pytest.mark.parametrize("activations", [0, 3, -1])
+def test_other_numbers_of_planes_are_one_line(activations: int) -> None:
+    with pytest.raises(EspalierError, match=f"--activations is {activations}; it is 1 or 2"):
+        open_backend("cpu", None, activations)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_takes_two_planes(device: str) -> None:
+    with installed(Machine(name="Some Card")):
+        assert backend_line(open_backend(device, None, 2)) == "cuda, Some Card, 2 planes of activations"
+
+
+@pytest.mark.parametrize("lack", UNUSABLE)
+def test_the_cpu_in_place_of_a_gpu_has_the_planes_that_were_asked_for(lack: str) -> None:
+    with installed(UNUSABLE[lack][0]):
+        assert open_backend("auto", None, 2).planes == 2
+
+
+def test_without_a_gpu_auto_with_two_planes_needs_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.dict(sys.modules, {"cupy": None}):
+        assert open_backend("auto", None, 2).planes == 2
+    assert capsys.readouterr().err == ""
+
+
 def test_attention_on_tensor_cores_is_asked_of_the_gpu_and_named() -> None:
     with installed(Machine(name="Some Card")):
         assert (
-            backend_line(open_backend("auto", None, "tensor")) == "cuda, Some Card, attention on tensor cores"
+            backend_line(open_backend("auto", None, attention="tensor"))
+            == "cuda, Some Card, attention on tensor cores"
         )
 
 
 @pytest.mark.parametrize(("device", "threads"), [("cpu", None), ("reference", None), ("auto", 2), ("cpu", 1)])
 def test_without_a_gpu_it_is_refused(device: str, threads: int | None) -> None:
     with installed(Machine()), pytest.raises(EspalierError, match="--attention tensor is for --device cuda"):
-        open_backend(device, threads, "tensor")
+        open_backend(device, threads, attention="tensor")
 
 
 def test_an_attention_that_there_is_not_is_refused() -> None:
     with pytest.raises(EspalierError, match="--attention is 'fast'; it is one of exact, tensor"):
-        open_backend("cpu", None, "fast")
+        open_backend("cpu", None, attention="fast")
 
 
 @pytest.mark.parametrize("machine", [None, Machine(n_devices=0)], ids=["no CuPy", "no card"])
@@ -100,7 +133,7 @@ def test_where_auto_finds_none_a_line_says_that_attention_is_exact(
 ) -> None:
     open_backend("cpu", 1)  # imported outside: patch.dict forgets what is imported within
     with mock.patch.dict(sys.modules, {"cupy": None}) if machine is None else installed(machine):
-        assert open_backend("auto", None, "tensor").name == "cpu"
+        assert open_backend("auto", None, attention="tensor").name == "cpu"
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "attention is exact" in told

@@ -49,7 +49,7 @@ def program(folder: Path, text: str) -> Path:
 def options(**changed: object) -> BenchOptions:
     asked: dict[str, object] = {
         "model": None, "synthetic": None, "n_prompt": 8, "n_gen": 3, "depth": 0, "repetitions": 2, "kv_type": "f16",
-        "device": "cpu", "threads": 1, "peer": None, "json": True,
+        "device": "cpu", "threads": 1, "activations": 1, "peer": None, "json": True,
     }  # fmt: skip
     return BenchOptions(**(asked | changed))  # type: ignore[arg-type]
 

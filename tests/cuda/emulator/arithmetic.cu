@@ -1,5 +1,6 @@
-// Small kernels for the tests of the emulated CuPy and of the logarithm.
+// Small kernels for the tests of the emulated CuPy and of the logarithm and the masses.
 #include "common/logarithm.h"
+#include "common/mass.h"
 #include "cuda/intrinsics.cuh"
 
 // y [n] += a x [n].
@@ -17,4 +18,10 @@ extern "C" __global__ void count(int* counter) {
 extern "C" __global__ void logarithms(const double* x, double* y, int n) {
     const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
     if (i < n) y[i] = espalier::logarithm(x[i]);
+}
+
+// y = the mass of a token that is x below the highest, as top_p takes it.
+extern "C" __global__ void masses(const float* x, float rate, unsigned long long* y, int n) {
+    const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
+    if (i < n) y[i] = espalier::mass_of(x[i], rate);
 }

@@ -150,6 +150,7 @@ unsigned dot4(unsigned a, unsigned b, unsigned c) {
 inline int dp4a_s8s8(unsigned a, unsigned b, int c) { return int(host::dot4<int8_t, int8_t>(a, b, unsigned(c))); }
 inline int dp4a_u8s8(unsigned a, unsigned b, int c) { return int(host::dot4<uint8_t, int8_t>(a, b, unsigned(c))); }
 inline unsigned dp4a_u8u8(unsigned a, unsigned b, unsigned c) { return host::dot4<uint8_t, uint8_t>(a, b, c); }
+inline unsigned add_half(unsigned a, bool high, unsigned c) { return (high ? a >> 16 : a & 0xFFFFu) + c; }
 
 // ---- tensor cores
 

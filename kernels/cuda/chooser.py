@@ -1,0 +1,68 @@
+"""Tokens chosen on the device (sampling.cu), and their ways: to the host beside later work, and to the next pass."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels.cuda.arena import Arena, DeviceArray
+from kernels.cuda.device import Device
+from kernels.ops import Selection
+
+SAMPLING_PART = 4096  # sampling.cu, kPart
+THREADS = 256  # sampling.cu, kThreads
+N_FETCHES = 2  # that may be under way: of a step, and of the one launched after it
+
+
+class DeviceChooser:
+    """The `Chooser` of a CUDA backend. run: as CudaOps launches, (module, kernel, grid, threads, *arguments)."""
+
+    def __init__(self, device: Device, arena: Arena, run: Callable[..., None]) -> None:
+        self._device = device
+        self._arena = arena
+        self._run = run
+        self._hosts = [device.pinned(0)] * N_FETCHES  # used in turn
+        self._n_fetches = 0
+
+    def choose(self, logits: DeviceArray, selection: Selection) -> DeviceArray:
+        n_rows, n_vocab = logits.shape
+        draws, changes, starts, token_ids = selection
+        if changes is not None:
+            entries = (changes, starts, token_ids)
+            self._run("sampling", "change_logits", (n_rows,), THREADS, logits, n_vocab, draws, *entries)
+        n_parts = -(-n_vocab // SAMPLING_PART)
+        keys = self._arena.take(n_rows, n_parts, 2)  # 64 bits each
+        ids = self._arena.take(n_rows, n_parts)
+        bounds = self._arena.take(n_rows, 2)
+        out = self._arena.take(n_rows, 2)
+        self._run("sampling", "part_peaks", (n_parts, n_rows), THREADS, logits, n_vocab, keys)
+        self._run("sampling", "peaks", (n_rows,), 32, logits, n_vocab, keys, n_parts, out)
+        row = (logits, n_vocab, draws, out, bounds)
+        self._run("sampling", "draw_bounds", (n_rows,), THREADS, *row)
+        self._run("sampling", "part_draws", (n_parts, n_rows), THREADS, *row, keys, ids)
+        self._run("sampling", "draws", (n_rows,), 32, draws, keys, ids, n_parts, out)
+        return out
+
+    def fetch(self, chosen: DeviceArray) -> Callable[[], np.ndarray]:
+        n_rows = len(chosen)
+        host = self._host(8 * n_rows)
+        self._device.download(host, chosen.pointer)
+        copied = self._device.mark()
+
+        def wait() -> np.ndarray:
+            copied.synchronize()
+            return host.view(np.float32).reshape(n_rows, 2)
+
+        return wait
+
+    def pass_on(self, chosen: DeviceArray, rows: DeviceArray, token_ids: DeviceArray) -> None:
+        n = len(token_ids)
+        self._run("sampling", "pass_on", (-(-n // 32),), 32, chosen, rows, n, token_ids)
+
+    def _host(self, n_bytes: int) -> np.ndarray:
+        """The buffer whose turn it is."""
+        turn = self._n_fetches % N_FETCHES
+        self._n_fetches += 1
+        if self._hosts[turn].nbytes < n_bytes:
+            self._device.synchronize()  # a fetch that nobody waited for may still be writing to the smaller one
+            self._hosts[turn] = self._device.pinned(n_bytes)
+        return self._hosts[turn][:n_bytes]
