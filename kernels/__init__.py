@@ -10,7 +10,7 @@ BACKENDS = ("cpu", "reference", "cuda")
 
 
 def load_backend(name: str, **options: Any) -> Any:
-    """The Ops implementation `name`. Options: planes, and of "cpu" threads and isa, of "cuda" device.
+    """The Ops implementation `name`. Options: planes, and of "cpu" threads and isa, of "cuda" device and attention.
 
     Raises ValueError for a name this build does not have, and TypeError for an option the backend does not take.
     """

@@ -22,6 +22,9 @@ Result = TypeVar("Result")  # of a recorded pass: arrays, in whatever they come
 #: Attention sums keys in splits of this many positions, merged in order, on every backend.
 KV_SPLIT = 256
 
+#: Of the CUDA backend: with the CPU's bits, or on its f16 tensor cores. The other backends' is exact.
+ATTENTIONS = ("exact", "tensor")
+
 
 class Rotation(NamedTuple):
     """What `rope` does to a pass's heads."""

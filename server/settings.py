@@ -73,6 +73,9 @@ class Settings:
         unset="printed at start",
     )
     kv_type: str = setting("f16", "Type of cached keys and values: f16, or q8_0 in half the memory.", str)
+    attention: str = setting(
+        "exact", "Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).", str
+    )
     kt_trellis: str = setting("auto", "Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.", str)
     activations: int = setting(
         1, "int8 planes of each linear's activations: 1, or 2 for nearly exact ones at twice the work.", int

@@ -63,6 +63,13 @@ def cuda_ops() -> Iterator[Ops]:
         yield backend
 
 
+@pytest.fixture(scope="module")
+def tensor_ops() -> Iterator[Ops]:
+    """The CUDA backend with attention on tensor cores."""
+    with cuda_device():
+        yield load_backend("cuda", attention="tensor")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report = (yield).get_result()

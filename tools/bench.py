@@ -46,6 +46,7 @@ class BenchOptions:
     activations: int
     peer: Path | None
     json: bool
+    attention: str = "exact"
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.synthetic is None):
@@ -84,7 +85,7 @@ class Speeds:
 
 def run(options: BenchOptions) -> None:
     program = find_llama_bench(options.peer) if options.peer else None
-    ops = open_backend(options.device, options.threads, options.activations)
+    ops = open_backend(options.device, options.threads, options.activations, options.attention)
     with _model_file(options, needed=program is not None) as path:
         loaded = _load(path, options.synthetic, ops)
         _check_context(loaded, options)

@@ -41,9 +41,10 @@ def run(
     threads: int | None,
     kt_trellis: str,
     activations: int,
+    attention: str = "exact",
 ) -> None:
     path = model or DEMO_MODEL
-    ops = open_backend(device, threads, activations)
+    ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {path.name}") as report:
         loaded = load_model(path, ops, checked_trellis(kt_trellis), progress=report)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens)

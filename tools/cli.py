@@ -32,6 +32,9 @@ Activations = Annotated[
     int, typer.Option(help="int8 planes of activations: 1, or 2 for nearly exact ones at twice the work.")
 ]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
+Attention = Annotated[
+    str, typer.Option(help="Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).")
+]
 ModelPath = Annotated[Path, typer.Argument(help="A GGUF file.", show_default=False)]
 
 
@@ -60,6 +63,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="A file of such keys, one a line.")] = None,
     alias: Annotated[str | None, _setting("alias")] = None,
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
+    attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
     activations: Annotated[int | None, _setting("activations")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
@@ -70,7 +74,8 @@ def serve(
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kv_type": kv_type, "kt_trellis": kt_trellis, "activations": activations, "drain_seconds": drain_seconds,
+        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "activations": activations,
+        "drain_seconds": drain_seconds,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 
@@ -105,13 +110,14 @@ def chat(
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
     activations: Activations = 1,
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
 
-    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, activations)
+    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, activations, attention)
 
 
 @app.command()
@@ -122,6 +128,7 @@ def perplexity(
     kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
     activations: Activations = 1,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
@@ -129,7 +136,7 @@ def perplexity(
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json, attention)
 
 
 @app.command()
@@ -150,6 +157,7 @@ def bench(
     kv_type: KVType = "f16",
     device: Device = "auto",
     threads: Threads = None,
+    attention: Attention = "exact",
     activations: Activations = 1,
     peer: Annotated[
         Path | None,
@@ -183,6 +191,7 @@ def bench(
         activations,
         peer,
         json,
+        attention,
     )
     if write is None:
         command.run(options)

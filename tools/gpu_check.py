@@ -33,6 +33,7 @@ KERNEL_TESTS = (
     "tests/cuda/test_linear_kernels.py",
     "tests/cuda/test_planes.py",
     "tests/cuda/test_attention_kernels.py",
+    "tests/cuda/test_tensor_attention.py",
     "tests/cuda/test_activation_kernels.py",
 )
 TOKEN_TESTS = ("tests/cuda/test_whole_model.py",)

@@ -42,13 +42,14 @@ def run(
     kt_trellis: str,
     activations: int,
     json: bool,
+    attention: str = "exact",
 ) -> None:
     checked_kv_type(kv_type)
     try:
         words = text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EspalierError(f"{text}: cannot be read as UTF-8 text: {error}") from None
-    ops = open_backend(device, threads, activations)
+    ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {model.name}") as report:
         loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
     with progress_bar("perplexity") as report:

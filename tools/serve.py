@@ -32,7 +32,7 @@ def serve_model(
 def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
     path = settings.model or DEMO_MODEL
     checked_kv_type(settings.kv_type)
-    ops = open_backend(settings.device, settings.threads, settings.activations)
+    ops = open_backend(settings.device, settings.threads, settings.activations, settings.attention)
     with progress_bar(f"loading {path.name}") as report:
         loaded = load_model(path, ops, checked_trellis(settings.kt_trellis), progress=report)
     config = EngineConfig(

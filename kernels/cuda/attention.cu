@@ -4,39 +4,15 @@
 // while scoring and dimensions while weighing, so nothing else is summed across threads, and a query's bits depend
 // neither on its company nor on how its splits are spread over blocks.
 //
-// One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
-#include "cuda/float_math.cuh"
-#include "cuda/kv_cache.cuh"
+// A block has kSplit threads. One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
+#include "cuda/attention_pass.cuh"
 #include "cuda/rotation.cuh"
 
 namespace espalier {
 
-constexpr int kSplit = 256;      // positions (kernels/ops.py, KV_SPLIT); also the threads of a block
 constexpr int kRows = 8;         // queries (tokens x heads of one KV head) that share one walk over the keys
 constexpr int kMaxHeadDim = 256;
 constexpr int kSumLanes = 16;
-
-struct Pass {
-    const int* query_start;   // [n_seqs + 1]
-    const int* context_lens;  // [n_seqs]
-    const int* block_table;   // [n_seqs, max_blocks]
-    int n_seqs, max_blocks, n_tokens, n_head;
-    float scale;
-
-    ESP_FN int group(const Cache& cache) const { return n_head / cache.n_head_kv; }
-};
-
-// Queries of consecutive tokens of one sequence and consecutive heads of one KV head.
-struct Queries {
-    int seq, first_token, n_tokens, first_head, n_heads, head_kv;
-    int first_visible;  // positions that the first token sees
-
-    ESP_FN int n_rows() const { return n_tokens * n_heads; }
-    ESP_FN int visible(int row) const { return first_visible + row / n_heads; }
-    ESP_FN int64_t query(int row, int n_head) const {
-        return int64_t(first_token + row / n_heads) * n_head + first_head + row % n_heads;
-    }
-};
 
 struct Shared {
     float q[kRows][kMaxHeadDim];        // scaled
@@ -44,31 +20,6 @@ struct Shared {
     alignas(8) float merged[kRows][kMaxHeadDim];  // taken in pairs
     float m[kRows], l[kRows], merged_m[kRows], merged_l[kRows];
 };
-
-// The sequence of a token: the last whose range begins at or before it and is not empty.
-ESP_FN int sequence_of(const Pass& pass, int token) {
-    int low = 0, high = pass.n_seqs - 1;
-    while (low < high) {
-        const int middle = (low + high + 1) / 2;
-        if (pass.query_start[middle] <= token) low = middle;
-        else high = middle - 1;
-    }
-    return low;
-}
-
-// Tokens from first_token on, at most n_tokens of them, that belong to one sequence.
-ESP_FN Queries queries_from(const Pass& pass, const Cache& cache, int first_token, int n_tokens, int first_head) {
-    const int seq = sequence_of(pass, first_token), end = pass.query_start[seq + 1], group = pass.group(cache);
-    Queries queries;
-    queries.seq = seq;
-    queries.first_token = first_token;
-    queries.n_tokens = min(n_tokens, end - first_token);
-    queries.first_head = first_head;
-    queries.head_kv = first_head / group;
-    queries.n_heads = min(kRows, (queries.head_kv + 1) * group - first_head);
-    queries.first_visible = pass.context_lens[seq] - (end - 1 - first_token);
-    return queries;
-}
 
 ESP_FN void load_queries(Shared& s, const float* q, const Pass& pass, const Cache& cache, const Queries& queries) {
     for (int i = threadIdx.x; i < queries.n_rows() * cache.head_dim; i += kSplit) {
@@ -180,21 +131,6 @@ ESP_FN void attend_split(Shared& s, const Pass& pass, const Cache& cache, const 
     weigh_values(s, pass, cache, queries, place, first, end, out);
 }
 
-struct Shares {
-    float old_share, new_share, m, l;
-};
-
-// How (m, l) of a split joins what came before.
-ESP_FN Shares merge_shares(float before_m, float before_l, float m, float l) {
-    const float both = before_m > m ? before_m : m;
-    const float old_share = exponential(before_m - both), new_share = exponential(m - both);
-    return {old_share, new_share, both, fma_f32(l, new_share, before_l * old_share)};
-}
-
-ESP_FN float merge_value(const Shares& shares, float before, float value) {
-    return fma_f32(value, shares.new_share, before * shares.old_share);
-}
-
 ESP_FN void merge_split(Shared& s, const Queries& queries, const Place& place, int first, const float2 (&out)[kRows]) {
     if (place.first_row < place.n_apart) {
 #pragma unroll
@@ -230,21 +166,6 @@ ESP_FN void write_outputs(const Shared& s, const Pass& pass, const Cache& cache,
     block_sync();
 }
 
-#define ESP_ATTENTION_PARAMETERS                                                                                       \
-    const float *q, uint8_t *k, uint8_t *v, const int *query_start, const int *context_lens,                           \
-        const int *block_table, int n_seqs, int max_blocks, int n_tokens, int n_head, int n_head_kv, int head_dim,     \
-        int block_size, float scale
-#define ESP_ATTENTION_CACHE \
-    Cache { k, v, n_head_kv, head_dim, block_size }
-#define ESP_ATTENTION_PASS \
-    Pass { query_start, context_lens, block_table, n_seqs, max_blocks, n_tokens, n_head, scale }
-
-// The head chunk of blockIdx.x: chunks of up to kRows heads, ceil(group / kRows) of them for each KV head.
-ESP_FN int first_head_of(const Pass& pass, const Cache& cache, int chunk) {
-    const int group = pass.group(cache), n_chunks = (group + kRows - 1) / kRows;
-    return chunk / n_chunks * group + chunk % n_chunks * kRows;
-}
-
 // ---- All splits of a few tokens in one block: prefill, and decode where there are sequences enough.
 //   q, y float32 [n_tokens, n_head, head_dim]   the rest: Pass, Cache
 //   grid (n_head_kv * ceil(group / 8), ceil(n_tokens / tokens_per_block))   block 256
@@ -254,11 +175,11 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention(ESP_ATTENTION_PAR
     __shared__ Shared s;
     const Cache cache = ESP_ATTENTION_CACHE;
     const Pass pass = ESP_ATTENTION_PASS;
-    const int tokens_per_block = max(1, kRows / pass.group(cache)), first_head = first_head_of(pass, cache, blockIdx.x);
+    const int tokens_per_block = max(1, kRows / pass.group(cache)), first_head = first_head_of(pass, cache, kRows, blockIdx.x);
     const int last_token = min(pass.n_tokens, int(blockIdx.y + 1) * tokens_per_block);
     const Place place = place_of_thread(cache);
     for (int token = blockIdx.y * tokens_per_block; token < last_token;) {
-        const Queries queries = queries_from(pass, cache, token, last_token - token, first_head);
+        const Queries queries = queries_from(pass, cache, token, last_token - token, first_head, kRows);
         load_queries(s, q, pass, cache, queries);
         block_sync();
         const int end = queries.visible(queries.n_rows() - 1);
@@ -279,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTI
     __shared__ Shared s;
     const Cache cache = ESP_ATTENTION_CACHE;
     const Pass pass = ESP_ATTENTION_PASS;
-    const Queries queries = queries_from(pass, cache, blockIdx.z, 1, first_head_of(pass, cache, blockIdx.x));
+    const Queries queries = queries_from(pass, cache, blockIdx.z, 1, first_head_of(pass, cache, kRows, blockIdx.x), kRows);
     const int first = blockIdx.y * kSplit, end = min(queries.first_visible, first + kSplit);
     if (first >= end) return;  // the whole block
     const Place place = place_of_thread(cache);

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from kernels.cuda import nvrtc, sources
@@ -23,6 +24,8 @@ QUIET_SECONDS = 2.0
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 #: Types with a tile layout and kernels of their own (kt_tiles.cuh); the others lie as file rows.
 TILED_TYPES = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
+#: The largest heads of attention_tensor.cu's builds.
+TENSOR_HEAD_DIMS = (64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,26 @@ _ACTIVATIONS = KernelModule(
 )
 
 
+_KV_DEFINES: Mapping[str, tuple[str, ...]] = {"f16": (), "q8_0": ("ESP_KV_Q8=1",)}
+
+
 def _attention_module(kv_type: str) -> KernelModule:
     return KernelModule(
         f"attention_{kv_type}",
         "attention.cu",
         ("attention", "attention_split", "attention_merge", "store_kv", "rope_and_store"),
-        {"f16": (), "q8_0": ("ESP_KV_Q8=1",)}[kv_type],
+        _KV_DEFINES[kv_type],
         hot=frozenset({"attention", "attention_split"}),
+    )
+
+
+def _attention_tensor_module(kv_type: str, head_dim: int) -> KernelModule:
+    return KernelModule(
+        f"attention_tensor_{kv_type}_{head_dim}",
+        "attention_tensor.cu",
+        ("attention_many", "attention_few"),
+        (f"ESP_HEAD_DIM={head_dim}", *_KV_DEFINES[kv_type]),
+        hot=frozenset({"attention_many", "attention_few"}),
     )
 
 
@@ -113,6 +129,7 @@ MODULES: dict[str, KernelModule] = {
     for module in (
         _ACTIVATIONS,
         *map(_attention_module, KV_TYPES),
+        *(_attention_tensor_module(*which) for which in product(KV_TYPES, TENSOR_HEAD_DIMS)),
         _SAMPLING,
         _BANDWIDTH,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),

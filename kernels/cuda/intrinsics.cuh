@@ -240,6 +240,25 @@ ESP_DEVICE unsigned pack_f16(float low, float high) {
     return pair;
 }
 
+// Of pairs: a + b, a * b, a * b - c, each rounded once.
+ESP_DEVICE unsigned add_f16x2(unsigned a, unsigned b) {
+    unsigned pair;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+}
+ESP_DEVICE unsigned mul_f16x2(unsigned a, unsigned b) {
+    unsigned pair;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+    return pair;
+}
+ESP_DEVICE unsigned fms_f16x2(unsigned a, unsigned b, unsigned c) {
+    unsigned pair;
+    asm("{.reg .b32 minus; neg.f16x2 minus, %3; fma.rn.f16x2 %0, %1, %2, minus;}"
+        : "=r"(pair)
+        : "r"(a), "r"(b), "r"(c));
+    return pair;
+}
+
 // ---- the rest
 
 // Byte i of the result is byte (selector >> 4 i) & 7 of high:low.

@@ -7,15 +7,17 @@ that makes it. Nothing waits for the device but `to_host` and whoever reads what
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.cpu.ops import CpuOps
+from kernels.cuda import attention_launch
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
+from kernels.cuda.attention_launch import LayerCache
 from kernels.cuda.chooser import DeviceChooser
-from kernels.cuda.device import Device, DeviceBuffer
+from kernels.cuda.device import Device
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
@@ -27,16 +29,11 @@ from kernels.cuda.linear_forms import (
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import KV_SPLIT, AttentionBatch, Chooser, Result, Rotation
+from kernels.ops import ATTENTIONS, AttentionBatch, Chooser, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
-QUERY_ROWS = 8  # attention.cu, kRows
-MAX_HEAD_DIM = 256
-#: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
-SPLIT_BLOCKS_PER_MULTIPROCESSOR = 4
-SPLIT_RESULT_BYTES = 64 << 20
 #: One part in this many of the free memory is left by a KV cache to activations, recorded passes and the driver.
 WORKSPACE_SHARE = 8
 #: Counters of gated.cuh, one for 32 outputs and the tokens of a block; a larger pass takes two launches.
@@ -45,24 +42,17 @@ ARRIVALS = 1 << 13
 LEAST_TABLE_COLUMNS = 16
 
 
-class LayerCache(NamedTuple):
-    """One layer's keys and values: the layouts of kv_cache.cuh."""
-
-    module: str  # of the kernels for its type
-    k: DeviceBuffer
-    v: DeviceBuffer
-    n_head_kv: int
-    head_dim: int
-    block_size: int
-
-
 class CudaOps:
-    """device: the index of the GPU. planes: of activations. Raises CudaError where the device cannot be used."""
+    """device: the index of the GPU. planes: of activations. attention: "exact", the CPU's bits, or "tensor", on the
+    f16 tensor cores. Raises CudaError where the device cannot be used.
+    """
 
     name = "cuda"
     kv_types = KV_TYPES
 
-    def __init__(self, device: int = 0, planes: int = 1) -> None:
+    def __init__(self, device: int = 0, planes: int = 1, attention: str = "exact") -> None:
+        assert attention in ATTENTIONS, attention
+        self.attention_form = attention
         self.planes = checked_planes(planes)
         self._device = Device(device)
         self._uploader = Uploader(self._device)
@@ -120,10 +110,7 @@ class CudaOps:
         """Raises ValueError for a type or a head size that the attention kernels do not have."""
         if kv_type not in self.kv_types:
             raise ValueError(f"no cache of {kv_type}; the CUDA backend has {', '.join(self.kv_types)}")
-        if head_dim % 2 or not 2 <= head_dim <= MAX_HEAD_DIM:
-            raise ValueError(
-                f"heads of {head_dim} values; the CUDA attention has even sizes up to {MAX_HEAD_DIM}"
-            )
+        on_tensor_cores = attention_launch.tensor_module(self.attention_form, kv_type, head_dim, block_size)
         self._uploader.finish()
         n_bytes = n_blocks * block_size * n_head_kv * head_bytes(kv_type, head_dim)
         layers = []
@@ -131,7 +118,8 @@ class CudaOps:
             k, v = self._device.allocate(n_bytes), self._device.allocate(n_bytes)
             self._device.clear(k.pointer, n_bytes)
             self._device.clear(v.pointer, n_bytes)
-            layers.append(LayerCache(f"attention_{kv_type}", k, v, n_head_kv, head_dim, block_size))
+            modules = (f"attention_{kv_type}", on_tensor_cores)
+            layers.append(LayerCache(*modules, k, v, n_head_kv, head_dim, block_size))
         return layers
 
     def free_bytes(self) -> int:
@@ -334,27 +322,9 @@ class CudaOps:
     def attention(
         self, q: DeviceArray, cache: LayerCache, batch: AttentionBatch, scale: float
     ) -> DeviceArray:
-        n_tokens, n_head, head_dim = q.shape
-        group = n_head // cache.n_head_kv
-        n_chunks = cache.n_head_kv * -(-group // QUERY_ROWS)
-        n_splits = -(-batch.block_table.shape[1] * cache.block_size // KV_SPLIT)
-        out = self._arena.take(n_tokens, n_head, head_dim)
-        shared = (
-            *(q, np.uint64(cache.k.pointer), np.uint64(cache.v.pointer), *batch),
-            *(*batch.block_table.shape, n_tokens, n_head),
-            *(cache.n_head_kv, head_dim, cache.block_size, float(scale)),
-        )
-        n_values = n_tokens * n_head * n_splits
-        blocks_wanted = SPLIT_BLOCKS_PER_MULTIPROCESSOR * self._device.n_multiprocessors
-        alone = n_splits == 1 or n_tokens * n_chunks >= blocks_wanted
-        if alone or 4 * n_values * head_dim > SPLIT_RESULT_BYTES:
-            n_blocks = -(-n_tokens // max(1, QUERY_ROWS // group))
-            self._run(cache.module, "attention", (n_chunks, n_blocks), THREADS, *shared, out)
-            return out
-        parts = [self._arena.take(n_values, width) for width in (1, 1, head_dim)]  # m, l and o of every split
-        self._run(cache.module, "attention_split", (n_chunks, n_splits, n_tokens), THREADS, *shared, *parts)
-        where = (batch.query_start, batch.context_lens, len(batch.block_table), n_splits, head_dim)
-        self._run(cache.module, "attention_merge", (n_head, n_tokens), THREADS, *parts, *where, out)
+        out = self._arena.take(*q.shape)
+        n_multiprocessors = self._device.n_multiprocessors
+        attention_launch.attend(self._run, self._arena, n_multiprocessors, q, cache, batch, scale, out)
         return out
 
     def silu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:

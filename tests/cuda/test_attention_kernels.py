@@ -1,14 +1,12 @@
 """Attention on the device gives the CPU's bits: ragged batches, heads of any size, split contexts, any order."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch, Ops, Rotation
 from support.cuda_device import ORDERS, SEED, thread_order
-from support.sequences import Sequence, attend, new_cache, on, same_bits, sequence, whole
+from support.sequences import attend, last_tokens, new_cache, on, ragged, same_bits, sequence, whole
 
 #: (n_head, n_head_kv, head_dim): no group, groups of 4 and 8, one that no block of queries fills, odd sizes.
 KV = pytest.mark.parametrize("kv_type", KV_TYPES)
@@ -34,38 +32,14 @@ def test_ragged_decodes_give_the_cpus_bits_in_any_thread_order(
     cuda_ops: Ops, cpu_ops: Ops, n_head: int, n_head_kv: int, head_dim: int, kv_type: str
 ) -> None:
     """Contexts of one to three splits, the longest ending just behind one; one sequence brings three tokens."""
-    lengths = [1, KV_SPLIT, 2 * KV_SPLIT + 1, 40]
     n_new = [1, 1, 1, 3]
-    seqs, first = [], 0
-    for seed, n in enumerate(lengths):
-        blocks = list(range(first, first - (-n // 32)))
-        seqs.append(sequence(n, n_head, n_head_kv, head_dim, blocks[::-1], SEED + seed))
-        first += len(blocks)
-    expected = last_tokens(cpu_ops, seqs, n_new, first, kv_type)
+    seqs = ragged([1, KV_SPLIT, 2 * KV_SPLIT + 1, 40], n_head, n_head_kv, head_dim, SEED)
+    expected = last_tokens(cpu_ops, seqs, n_new, kv_type)
     for order in ORDERS:
         with thread_order(order):
-            got = last_tokens(cuda_ops, seqs, n_new, first, kv_type)
+            got = last_tokens(cuda_ops, seqs, n_new, kv_type)
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
             assert same_bits(a, b), f"order {order}, sequence {i}"
-
-
-def last_tokens(
-    ops: Ops, seqs: list[Sequence], n_new: list[int], n_blocks: int, kv_type: str
-) -> list[np.ndarray]:
-    """The outputs of each sequence's last tokens, over a cache that the ones before them filled."""
-    cache = new_cache(ops, seqs, n_blocks, kv_type)
-    for s, n in zip(seqs, n_new, strict=True):
-        if len(s.k) > n:
-            store(ops, cache, s, len(s.k) - n)
-    return attend(ops, cache, [(s, len(s.q) - n, len(s.q)) for s, n in zip(seqs, n_new, strict=True)])
-
-
-def store(ops: Ops, cache: Any, s: Sequence, n: int) -> None:
-    """The keys and values of the first n tokens."""
-    ops.begin_step()
-    k = on(ops, s.k[:n])
-    ops.store_kv(k, on(ops, s.v[:n]), cache, on(ops, s.slots(0, n)))
-    ops.to_host(k)  # waits for the store
 
 
 @KV

@@ -129,6 +129,19 @@ def half_tile(
     return out, a.astype(np.float64) @ b.astype(np.float64)
 
 
+def test_pairs_of_halves_round_once(selftest: EmulatedModule, rng: np.random.Generator) -> None:
+    """Against float64, which holds each of these sums exactly; NumPy rounds it to a half. Subnormals among them."""
+    a, b, c = (rng.standard_normal((3, 2048)) * np.exp2(rng.integers(-12, 6, (3, 2048)))).astype(np.float16)
+    out = np.zeros((3, 1024), np.uint32)
+    run_kernel(
+        selftest, "half_pairs", (1,), (32,), *(x.view(np.uint32) for x in (a, b, c)), out, np.int32(1024)
+    )
+    wide = [x.astype(np.float64) for x in (a, b, c)]
+    exact = [wide[0] + wide[1], wide[0] * wide[1], wide[0] * wide[1] - wide[2]]
+    for got, expected in zip(out.view(np.float16), exact, strict=True):
+        np.testing.assert_array_equal(got, expected.astype(np.float16))
+
+
 def test_copies_matrices_and_half_tiles_fit_together(
     selftest: EmulatedModule, order: int, rng: np.random.Generator
 ) -> None:

@@ -42,12 +42,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Sequences:
     """Three sequences over one cache, advanced by as many tokens of each as a pass asks for."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, block_size: int = BLOCK_SIZE) -> None:
         config = loaded.config
         layers = loaded.ops.new_kv_cache(
-            config.n_layer, N_BLOCKS, BLOCK_SIZE, config.n_head_kv, config.head_dim
+            config.n_layer, N_BLOCKS, block_size, config.n_head_kv, config.head_dim
         )
-        self._forward = ForwardPass(loaded.model, loaded.ops, layers, BLOCK_SIZE)
+        self._forward = ForwardPass(loaded.model, loaded.ops, layers, block_size)
         rng = np.random.default_rng(7)
         self._blocks = rng.permutation(N_BLOCKS).reshape(3, -1).tolist()
         self._token_ids = rng.integers(3, config.n_vocab, (3, 128)).tolist()
@@ -72,8 +72,8 @@ PASSES = (
 )
 
 
-def passes_of(path: Path, ops: Ops) -> list[np.ndarray]:
-    sequences = Sequences(load_model(path, ops))
+def passes_of(path: Path, ops: Ops, block_size: int = BLOCK_SIZE) -> list[np.ndarray]:
+    sequences = Sequences(load_model(path, ops), block_size)
     return [sequences.run(lengths) for lengths in PASSES]
 
 
@@ -117,9 +117,13 @@ def test_a_recorded_decode_step_takes_no_memory(tiny: Path, cuda_ops: Ops, machi
     assert len(machine.launched) > n_kernels, "the replay ran its kernels"
 
 
-def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
+def texts(
+    loaded: LoadedModel, kv_type: str, max_batch: int = 2, block_size: int = BLOCK_SIZE
+) -> dict[str, list[int]]:
     """Requests that come and go: greedy, and drawn in every way."""
-    config = EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, step_tokens=24, ctx_size=64, kv_type=kv_type)
+    config = EngineConfig(
+        max_batch=max_batch, kv_block_size=block_size, step_tokens=24, ctx_size=64, kv_type=kv_type
+    )
     engine = Engine(loaded, config)
     rng = np.random.default_rng(3)
     for name, params in {
@@ -152,6 +156,27 @@ def texts(loaded: LoadedModel, kv_type: str) -> dict[str, list[int]]:
 @pytest.mark.parametrize("kv_type", KV_TYPES)
 def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops, kv_type: str) -> None:
     assert texts(load_model(tiny, cuda_ops), kv_type) == texts(load_model(tiny, cpu_ops), kv_type)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_with_attention_on_tensor_cores_a_request_continues_in_company_as_alone(
+    tiny: Path, tensor_ops: Ops, kv_type: str
+) -> None:
+    """Prompts in other pieces, decode steps of other sizes, recorded and replayed: the same tokens."""
+    loaded = load_model(tiny, tensor_ops)
+    alone, in_company = (texts(loaded, kv_type, max_batch, 32) for max_batch in (1, 4))
+    assert alone == in_company
+
+
+def test_with_attention_on_tensor_cores_logits_are_near_the_cpu_s(
+    tiny: Path, cpu_ops: Ops, tensor_ops: Ops
+) -> None:
+    """Attention outputs that differ by 1e-6 are now and then rounded to another int8, which moves an activation by a
+    127th of the largest of its block, and the logits by some thousandths of their size.
+    """
+    cpu, gpu = (passes_of(tiny, ops, block_size=32) for ops in (cpu_ops, tensor_ops))
+    for on_cpu, on_gpu in zip(cpu, gpu, strict=True):
+        np.testing.assert_allclose(on_gpu, on_cpu, rtol=0, atol=0.01 * float(np.abs(on_cpu).max()))
 
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True)

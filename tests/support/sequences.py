@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kernels.ops import AttentionBatch, Ops
+from kernels.reference.kv_cache import new_values
 
 BLOCK = 32
 NAN_BYTE = 0x7E  # two of them are a NaN in f16: as a value, and as the scale of a q8_0
@@ -32,6 +33,16 @@ def sequence(
     rng = np.random.default_rng([seed, n, n_head, head_dim])
     make = lambda heads: rng.standard_normal((n, heads, head_dim)).astype(np.float32)  # noqa: E731
     return Sequence(make(n_head) * 2, make(n_head_kv), make(n_head_kv), blocks)
+
+
+def ragged(lengths: list[int], n_head: int, n_head_kv: int, head_dim: int, seed: int = 0) -> list[Sequence]:
+    """Sequences of these lengths, the blocks of each from its last to its first."""
+    seqs, first = [], 0
+    for i, n in enumerate(lengths):
+        end = first - (-n // BLOCK)
+        seqs.append(sequence(n, n_head, n_head_kv, head_dim, list(range(first, end))[::-1], seed + i))
+        first = end
+    return seqs
 
 
 def on(ops: Ops, x: np.ndarray) -> Any:
@@ -83,8 +94,44 @@ def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list
     return [out[a:b] for a, b in pairwise(starts)]
 
 
+def last_tokens(ops: Ops, seqs: list[Sequence], n_new: list[int], kv_type: str) -> list[np.ndarray]:
+    """The outputs of each sequence's last tokens, over a cache that the ones before them filled."""
+    cache = new_cache(ops, seqs, 1 + max(max(s.blocks) for s in seqs), kv_type)
+    for s, n in zip(seqs, n_new, strict=True):
+        if len(s.k) > n:
+            store(ops, cache, s, len(s.k) - n)
+    return attend(ops, cache, [(s, len(s.q) - n, len(s.q)) for s, n in zip(seqs, n_new, strict=True)])
+
+
+def store(ops: Ops, cache: Any, s: Sequence, n: int) -> None:
+    """The keys and values of the first n tokens."""
+    ops.begin_step()
+    k = on(ops, s.k[:n])
+    ops.store_kv(k, on(ops, s.v[:n]), cache, on(ops, s.slots(0, n)))
+    ops.to_host(k)  # waits for the store
+
+
 def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40) -> np.ndarray:
     return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))])[0]
+
+
+def in_float64(s: Sequence, kv_type: str) -> np.ndarray:
+    """Attention of the whole sequence over what a cache of that type holds, by its definition."""
+    n, n_head, head_dim = s.q.shape
+    group = n_head // s.k.shape[1]
+    positions = np.arange(n)
+    k, v = (_as_stored(x, kv_type)[:, np.arange(n_head) // group] for x in (s.k, s.v))
+    scores = np.einsum("ihd,jhd->hij", s.q.astype(np.float64), k) * float(np.float32(head_dim**-0.5))
+    scores[:, positions[:, None] < positions] = -np.inf
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return np.einsum("hij,jhd->ihd", weights / weights.sum(axis=-1, keepdims=True), v)
+
+
+def _as_stored(x: np.ndarray, kv_type: str) -> np.ndarray:
+    """x [n_tokens, n_head_kv, head_dim] after a round trip through the reference's cache, in float64."""
+    values = new_values(kv_type, (1, *x.shape))
+    values.put(np.zeros(len(x), np.int32), np.arange(len(x)), x)
+    return values.take(np.array([0]))[0].astype(np.float64)
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:

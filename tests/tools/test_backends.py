@@ -1,4 +1,4 @@
-"""--device, --threads and --activations become a backend, or one line that says what is there and what would work."""
+"""The options of a device become a backend, or one line that says what is there and what would work."""
 
 import sys
 from unittest import mock
@@ -106,3 +106,34 @@ def test_without_a_gpu_auto_with_two_planes_needs_no_line(capsys: pytest.Capture
     with mock.patch.dict(sys.modules, {"cupy": None}):
         assert open_backend("auto", None, 2).planes == 2
     assert capsys.readouterr().err == ""
+
+
+def test_attention_on_tensor_cores_is_asked_of_the_gpu_and_named() -> None:
+    with installed(Machine(name="Some Card")):
+        assert (
+            backend_line(open_backend("auto", None, attention="tensor"))
+            == "cuda, Some Card, attention on tensor cores"
+        )
+
+
+@pytest.mark.parametrize(("device", "threads"), [("cpu", None), ("reference", None), ("auto", 2), ("cpu", 1)])
+def test_without_a_gpu_it_is_refused(device: str, threads: int | None) -> None:
+    with installed(Machine()), pytest.raises(EspalierError, match="--attention tensor is for --device cuda"):
+        open_backend(device, threads, attention="tensor")
+
+
+def test_an_attention_that_there_is_not_is_refused() -> None:
+    with pytest.raises(EspalierError, match="--attention is 'fast'; it is one of exact, tensor"):
+        open_backend("cpu", None, attention="fast")
+
+
+@pytest.mark.parametrize("machine", [None, Machine(n_devices=0)], ids=["no CuPy", "no card"])
+def test_where_auto_finds_none_a_line_says_that_attention_is_exact(
+    machine: Machine | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_backend("cpu", 1)  # imported outside: patch.dict forgets what is imported within
+    with mock.patch.dict(sys.modules, {"cupy": None}) if machine is None else installed(machine):
+        assert open_backend("auto", None, attention="tensor").name == "cpu"
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "attention is exact" in told

@@ -19,4 +19,20 @@ inline uint16_t f16_bits(float x) {
 }
 inline unsigned pack_f16(float low, float high) { return f16_bits(low) | unsigned(f16_bits(high)) << 16; }
 
+// Operations on pairs. A float sum or product of two halves, rounded to a half, is the exact one rounded once: 24 bits are
+// twice 11 and two more. That of fms is rounded twice where 24 bits do not hold it.
+template <class Operation, class... Pairs>
+unsigned of_pairs(Operation operation, Pairs... pairs) {
+    return pack_f16(operation(f16_value(uint16_t(pairs))...), operation(f16_value(uint16_t(pairs >> 16))...));
+}
+inline unsigned add_f16x2(unsigned a, unsigned b) {
+    return of_pairs([](float x, float y) { return x + y; }, a, b);
+}
+inline unsigned mul_f16x2(unsigned a, unsigned b) {
+    return of_pairs([](float x, float y) { return x * y; }, a, b);
+}
+inline unsigned fms_f16x2(unsigned a, unsigned b, unsigned c) {
+    return of_pairs([](float x, float y, float z) { return std::fma(x, y, -z); }, a, b, c);
+}
+
 }  // namespace espalier

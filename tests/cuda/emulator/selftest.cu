@@ -50,6 +50,15 @@ extern "C" __global__ void mma_signed(const unsigned* a, const unsigned* b, int*
     for (int i = 0; i < 4; ++i) d[4 * lane + i] = rd[i];
 }
 
+// a, b, c [n] pairs of halves -> out [3, n]: a + b, a * b, a * b - c.
+extern "C" __global__ void half_pairs(const unsigned* a, const unsigned* b, const unsigned* c, unsigned* out, int n) {
+    for (int i = int(threadIdx.x); i < n; i += int(blockDim.x)) {
+        out[i] = add_f16x2(a[i], b[i]);
+        out[n + i] = mul_f16x2(a[i], b[i]);
+        out[2 * n + i] = fms_f16x2(a[i], b[i], c[i]);
+    }
+}
+
 // out [16, 8] float = a [16, 16] b [16, 8], halves, by way of cp.async and ldmatrix. mistake: 1 forgets the wait,
 // 2 the commit, 3 waits for one group too few.
 extern "C" __global__ void half_tile(const uint16_t* a, const uint16_t* b, float* out, int mistake) {
