@@ -14,7 +14,7 @@ namespace espalier::ESPALIER_TIER {
 
 constexpr int kScoreRows = 8;    // queries that share one conversion of 16 keys
 constexpr int kOutputRows = 4;   // queries and
-constexpr int kValuesAhead = 16; // positions whose values are fetched early
+constexpr int kValuesAhead = 8;  // positions whose values go to the first-level cache early
 constexpr int kOutputDims = 64;  // dimensions that share one conversion of a value row
 
 // The queries of one item: row = token * group + head, and where each stops seeing.
@@ -97,14 +97,18 @@ static inline void score_rows_from(const QueryTile& t, int64_t row, const Cached
     if constexpr (kRows > 1) score_rows_from<C, kRows / 2>(t, row, keys, block_size, position, column);
 }
 
-// While sixteen keys of a block are scored, their share of the next block is fetched: a head's blocks lie far apart, and
-// what fetches ahead by itself stops at the end of each.
-static inline void prefetch_keys(const PagedCache& cache, const AttentionItem& item, int64_t position, int64_t last) {
-    const int64_t block = position / cache.block_size + 1;
-    if (block * cache.block_size >= last) return;
-    const int64_t bytes = cache.key_bytes(), steps = cache.block_size / 16, step = position % cache.block_size / 16;
-    const uint8_t* next = cache.keys(item.block_ids[block], item.head_kv);
-    for (int64_t at = bytes * step / steps; at < bytes * (step + 1) / steps; at += 64) prefetch(next + at);
+// A head's blocks lie far apart, and what fetches ahead by itself stops at the end of each. So both halves of a split fetch
+// for the other, into the second-level cache: scores this split's values, weighing the next split's keys.
+static inline void prefetch_bytes(const uint8_t* from, int64_t n_bytes) {
+    for (int64_t at = 0; at < n_bytes; at += 64) prefetch_far(from + at);
+}
+
+// The share of keys [position, position + 16) in the bytes of their block; nothing from `end` on.
+static inline void prefetch_keys(const PagedCache& cache, const AttentionItem& item, int64_t position, int64_t end) {
+    if (position >= end) return;
+    const int64_t share = cache.key_bytes() * 16 / cache.block_size;
+    const uint8_t* block = cache.keys(item.block_ids[position / cache.block_size], item.head_kv);
+    prefetch_bytes(block + position % cache.block_size / 16 * share, share);
 }
 
 // Scores of all queries with positions [first, last), first a multiple of kKvSplit.
@@ -113,10 +117,11 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
                         int64_t last) {
     const int64_t block_size = cache.block_size;
     for (int64_t position = first; position < last; position += 16) {
-        const CachedHead keys =
-            C::keys(cache, item.block_ids[position / block_size], item.head_kv, position % block_size);
-        prefetch_keys(cache, item, position, last);
-        score_rows_from<C, kScoreRows>(t, 0, keys, block_size, position, position - first);
+        const int64_t block = item.block_ids[position / block_size], offset = position % block_size;
+        const uint8_t* values = C::values(cache, block, item.head_kv, offset).data;
+        prefetch_bytes(values, C::values(cache, block, item.head_kv, offset + 16).data - values);
+        score_rows_from<C, kScoreRows>(t, 0, C::keys(cache, block, item.head_kv, offset), block_size, position,
+                                       position - first);
     }
 }
 
@@ -213,9 +218,14 @@ template <class C>
 static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
     score_split<C>(t, cache, item, first, last);
     const int64_t columns = (last - first + 15) / 16 * 16;
-    for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, columns);
+    const int64_t end = t.visible(t.n_rows - 1);
+    int64_t row = 0, ahead = last;
+    for (; row < t.n_rows; ++row) {
+        softmax_row(t, row, columns);
+        for (; ahead < last + kKvSplit * (row + 1) / t.n_rows; ahead += 16) prefetch_keys(cache, item, ahead, end);
+    }
     find_values<C>(t, cache, item, first, last);
-    int64_t row = 0;
+    row = 0;
     for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<C, kOutputRows>(t, first, last, row);
     for (; row < t.n_rows; ++row) weigh_rows<C, 1>(t, first, last, row);
     for (row = 0; row < t.n_rows; ++row)

@@ -35,5 +35,6 @@ namespace espalier::ESPALIER_TIER {
 constexpr int kLanes = 16;
 
 static inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 3); }
+static inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }  // into the second-level cache
 
 }  // namespace espalier::ESPALIER_TIER

@@ -68,6 +68,8 @@ def expected_warp_operations(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> lis
         (both >> shift).astype(np.uint32),
         (both << shift >> np.uint64(32)).astype(np.uint32),
         unit,
+        (a & 0xFFFF) + c,
+        (a >> 16) + c,
     ]
 
 
@@ -75,7 +77,7 @@ def test_warp_operations_are_those_of_cuda(
     selftest: EmulatedModule, order: int, rng: np.random.Generator
 ) -> None:
     u = rng.integers(0, 1 << 32, (3, 32), dtype=np.uint32)
-    out = np.zeros((18, 32), np.uint32)
+    out = np.zeros((20, 32), np.uint32)
     with thread_order(order):
         run_kernel(selftest, "warp_operations", (1,), (32,), u, out)
     for row, expected in enumerate(expected_warp_operations(*u)):

@@ -3,11 +3,11 @@
 
 using namespace espalier;
 
-// Row r of out [18, 32] is operation r on one warp. u [3, 32]: random words.
+// Row r of out [20, 32] is operation r on one warp. u [3, 32]: random words.
 extern "C" __global__ void warp_operations(const unsigned* u, unsigned* out) {
     const unsigned lane = threadIdx.x, a = u[lane], b = u[32 + lane], c = u[64 + lane];
     const float f = __uint_as_float((a & 0x7FFFFF) | 0x3F800000);
-    const unsigned results[18] = {
+    const unsigned results[20] = {
         shfl(a, int(b & 31)),
         shfl(a, int(b & 7), 8),
         shfl_xor(a, 5),
@@ -26,8 +26,10 @@ extern "C" __global__ void warp_operations(const unsigned* u, unsigned* out) {
         funnel_shift_r(a, b, c),
         funnel_shift_l(a, b, c),
         __float_as_uint(shfl_xor(f, 1)),
+        add_half(a, false, c),
+        add_half(a, true, c),
     };
-    for (int row = 0; row < 18; ++row) out[32 * row + int(lane)] = results[row];
+    for (int row = 0; row < 20; ++row) out[32 * row + int(lane)] = results[row];
 }
 
 // a [32 lanes, 4], b [32, 2], d [32, 4] registers.
