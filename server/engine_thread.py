@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from engine import Engine, EngineStats, SamplingParams, TokenEvent
-from server.errors import ApiError
+from server.errors import ApiError, overloaded
 
 logger = logging.getLogger("espalier.engine_thread")
 
@@ -58,6 +58,7 @@ class EngineThread:
         self.failure: str | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._step_seconds = step_seconds
+        self._closed = False
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._streams: dict[str, EngineStream] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,12 +85,14 @@ class EngineThread:
     async def submit(
         self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams
     ) -> EngineStream:
-        """Queue a request. Raises RequestError as Engine.add does, ApiError 503 when the engine is dead.
+        """Queue a request. Raises RequestError as Engine.add does, ApiError 503 when the engine is dead or closed.
 
         The caller owes an `abort` when it stops listening, however it stops.
         """
         if self.failure is not None:
             raise ApiError(503, "the engine has failed; the server is going down", code="engine_failed")
+        if self._closed:
+            raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
         stream = self._streams[request_id] = EngineStream(request_id)
         try:
             await self._call(lambda: self.engine.add(request_id, prompt_ids, params))
@@ -109,8 +112,14 @@ class EngineThread:
     async def check_integrity(self) -> None:
         await self._call(self.engine.check_integrity)
 
-    def fail_streams(self, reason: str) -> None:
-        """End every open stream with an error event; the engine forgets them."""
+    def close(self, reason: str) -> None:
+        """End every open stream and take no more: a request that was let in before a drain may still be on its way
+        here, and nobody would tell it later."""
+        self._closed = True
+        self._end_streams(reason)
+
+    def _end_streams(self, reason: str) -> None:
+        """With an error event each; the engine forgets them."""
         for request_id, stream in list(self._streams.items()):
             stream.put(TokenEvent(request_id, finish_reason="error", error=reason))
             self._commands.put(lambda request_id=request_id: self.engine.abort(request_id))  # type: ignore[misc]
@@ -183,7 +192,7 @@ class EngineThread:
     def _fail(self, reason: str) -> None:
         if self.failure is None:
             self.failure = reason
-            self.fail_streams(reason)
+            self._end_streams(reason)
             self.on_failure()
 
     async def _watch(self) -> None:

@@ -98,7 +98,7 @@ class _Server(uvicorn.Server):
         end = loop.time() + max(self._settings.drain_seconds - GRACE_SECONDS, 0.0)
         while self._service.thread.n_open and loop.time() < end:
             await asyncio.sleep(0.05)
-        self._service.thread.fail_streams("the server is shutting down")
+        self._service.thread.close("the server is shutting down")
         self.should_exit = True
 
     def _engine_failed(self) -> None:
