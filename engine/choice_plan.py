@@ -27,15 +27,15 @@ DRAW = np.dtype(
         ("", np.uint32),
     ]
 )
-#: Changes go up in arrays of few sizes, so that few passes are recorded; rows beyond the largest are the host's.
-CHANGE_SIZES = (256, 4096, 65536)
+#: Of a pass, 4 MiB; rows beyond them are the host's.
+MAX_CHANGES = 1 << 18
 
 
 class ChoicePlan(NamedTuple):
     """Of a pass's rows; NumPy arrays of what goes up."""
 
     draws: np.ndarray  # DRAW [n_rows]; the host's rows are as greedy ones
-    changes: np.ndarray  # CHANGE [0 or one of CHANGE_SIZES]; none: no row has any
+    changes: np.ndarray | None  # CHANGE [n_changes], perhaps none yet; None: no row can have any
     starts: np.ndarray  # int32 [n_rows + 1]: row i has changes[starts[i] : starts[i + 1]]
     by_host: list[int]  # rows that the host decides
 
@@ -53,18 +53,16 @@ def plan_choices(requests: Sequence[Request], n_unread: int = 0) -> ChoicePlan:
     starts, by_host = [0], []
     for i, request in enumerate(requests):
         changes = changes_of(request) if changes_logits(request.params) else np.empty(0, CHANGE)
-        if starts[-1] + len(changes) > CHANGE_SIZES[-1]:
+        if starts[-1] + len(changes) > MAX_CHANGES:
             changes = changes[:0]
             by_host.append(i)
         else:
             _fill(draws[i], request, n_unread)
         parts.append(changes)
         starts.append(starts[-1] + len(changes))
-    n_changes = next(size for size in CHANGE_SIZES if size >= starts[-1])
-    if not any(changes_logits(request.params) for request in requests):
-        n_changes = 0
-    padding = np.zeros(n_changes - starts[-1], CHANGE)
-    return ChoicePlan(draws, np.concatenate([*parts, padding]), np.array(starts, np.int32), by_host)
+    can_change = any(changes_logits(request.params) for request in requests)
+    all_changes = np.concatenate(parts) if can_change else None
+    return ChoicePlan(draws, all_changes, np.array(starts, np.int32), by_host)
 
 
 def _fill(draw: np.void, request: Request, n_unread: int) -> None:

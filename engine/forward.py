@@ -69,22 +69,22 @@ class ForwardPass:
         padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
         batch = build_decode_batch(padded, self._block_size, self._ops, n_columns)
         selection = self._selection(plan.padded(n_seqs) if plan else None, batch)
-        if (
-            predecessor is not None
-        ):  # its array comes last: those of a recorded pass have to lie where they lay
+        if predecessor is not None:  # behind what a recorded pass reads, which has to lie where it lay
             rows = self._ops.index_array(np.array([*predecessor.rows, *[-1] * (n_seqs - len(chunks))]))
             assert self._ops.chooser is not None
             self._ops.chooser.pass_on(predecessor.chosen, rows, batch.token_ids)
-        key = (self._identity, n_seqs, n_columns, len(plan.changes) if plan else None)
+        chooses, changes = plan is not None, plan is not None and plan.changes is not None
+        key = (self._identity, n_seqs, n_columns, chooses, changes)
         return self._ops.recorded(key, lambda: self._logits(batch, selection))
 
     def _selection(self, plan: ChoicePlan | None, batch: Batch) -> Selection | None:
         if plan is None:
             return None
-        # As the device wants them: rows of int32, whatever their fields are.
-        draws, changes = (self._ops.index_array(_as_ints(array)) for array in (plan.draws, plan.changes))
-        starts = self._ops.index_array(plan.starts)
-        return Selection(draws, changes if len(plan.changes) else None, starts, batch.token_ids)
+        # As the device wants them: rows of int32, whatever their fields are. Changes come last: they may be any
+        # number, as nothing that a recorded pass reads lies behind them.
+        draws, starts = self._ops.index_array(_as_ints(plan.draws)), self._ops.index_array(plan.starts)
+        changes = None if plan.changes is None else self._ops.index_array(_as_ints(plan.changes))
+        return Selection(draws, changes, starts, batch.token_ids)
 
     def _logits(self, batch: Batch, selection: Selection | None) -> tuple[Array, Array | None]:
         """And what is chosen from them, in the same recording."""

@@ -53,7 +53,7 @@ def changed(row: np.ndarray, changes: np.ndarray, params: SamplingParams) -> np.
     values, factor = row[ids], np.float32(params.repetition_penalty)
     n_answered = changes["n_answered"]
     penalty = (n_answered * params.frequency_penalty + params.presence_penalty).astype(np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         repeated = np.where(values > 0, values / factor, values * factor)
         values = np.where(changes["is_seen"] > 0, repeated, values)
         values = np.where(n_answered > 0, values - penalty, values)

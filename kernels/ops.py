@@ -103,7 +103,8 @@ class Ops(Protocol):
     # Each step.
 
     def begin_step(self) -> None:
-        """Forget every array returned since the last call; their memory is used again."""
+        """Forget every array returned since the last call; their memory is used again. But `Chooser.pass_on` may
+        still read what the last pass chose."""
 
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
         """The sequences and block-table columns to give a decode pass that needs these: the same or more.
@@ -191,7 +192,8 @@ class Chooser(Protocol):
 
     def fetch(self, chosen: Array) -> Callable[[], np.ndarray]:
         """Begin to bring what `choose` returned to the host. Whoever calls the result waits for that and for no later
-        work, and gets float32 [n_rows, 2], valid until the next `fetch` but one.
+        work, and gets float32 [n_rows, 2], valid until the next `fetch` but one: a backend serves one engine at a
+        time.
         """
 
     def pass_on(self, chosen: Array, rows: Array, token_ids: Array) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from kernels.cuda.device import Device, DeviceBuffer
 
 ALIGNMENT = 256  # bytes, of everything handed out
-INDEX_BYTES = 8 << 20  # token ids, positions, slots and block tables of one step
+INDEX_BYTES = 16 << 20  # token ids, positions, slots, block tables and changes of logits of one step
 
 
 class Int8Form(NamedTuple):

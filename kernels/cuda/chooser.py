@@ -11,6 +11,7 @@ from kernels.ops import Selection
 SAMPLING_PART = 4096  # sampling.cu, kPart
 THREADS = 256  # sampling.cu, kThreads
 N_FETCHES = 2  # that may be under way: of a step, and of the one launched after it
+FETCHED_ROWS = 256  # room for these from the start: making more waits for the device
 
 
 class DeviceChooser:
@@ -20,7 +21,7 @@ class DeviceChooser:
         self._device = device
         self._arena = arena
         self._run = run
-        self._hosts = [device.pinned(0)] * N_FETCHES  # used in turn
+        self._hosts = [device.pinned(8 * FETCHED_ROWS) for _ in range(N_FETCHES)]  # used in turn
         self._n_fetches = 0
 
     def choose(self, logits: DeviceArray, selection: Selection) -> DeviceArray:

@@ -52,14 +52,11 @@ def chosen(
     assert ops.chooser is not None
     plan = plan_choices(requests, n_unread=int(unread is not None))
     assert not plan.by_host
-    arrays = (
-        plan.draws.view(np.int32).reshape(len(requests), -1),
-        plan.changes.view(np.int32).reshape(-1, 4),
-    )
-    draws, changes = (ops.index_array(array) for array in arrays)
+    draws = ops.index_array(plan.draws.view(np.int32).reshape(len(requests), -1))
     starts = ops.index_array(plan.starts)
+    changes = None if plan.changes is None else ops.index_array(plan.changes.view(np.int32).reshape(-1, 4))
     token_ids = ops.index_array(np.zeros(len(requests)) if unread is None else unread)
-    selection = Selection(draws, changes if len(plan.changes) else None, starts, token_ids)
+    selection = Selection(draws, changes, starts, token_ids)
     pairs = ops.to_host(ops.chooser.choose(on(ops, logits), selection))
     return pairs[:, 0].copy(), pairs[:, 1].view(np.int32).copy()
 

@@ -13,6 +13,7 @@ from engine.errors import ResourceError
 from engine.forward import ForwardPass
 from engine.loading import LoadedModel, load_model
 from kernels import load_backend
+from kernels.cuda.arena import INDEX_BYTES
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from support.cuda_device import ON_CARD, cuda_device
@@ -236,7 +237,7 @@ def test_a_step_is_enqueued_before_the_tokens_of_the_last_one_are_waited_for(
 def test_only_rows_that_the_host_draws_from_are_copied_to_it(
     tiny: Path, cuda_ops: Ops, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))  # "c" has more
+    monkeypatch.setattr("engine.choice_plan.MAX_CHANGES", 2)  # "c" has more
     loaded = load_model(tiny, cuda_ops)
     engine = Engine(loaded, EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64))
     requests = {
@@ -293,7 +294,7 @@ def test_a_lost_device_fails_the_step(tiny: Path) -> None:
 
 @pytest.mark.skipif(ON_CARD, reason="a card's memory is what it is")
 def test_a_model_larger_than_the_device_is_refused_before_it_goes_up(tiny: Path) -> None:
-    machine = Machine(total_memory=(8 << 20) + (64 << 10))  # the backend's own 8 MiB and hardly more
+    machine = Machine(total_memory=INDEX_BYTES + (64 << 10))  # the backend's own and hardly more
     with cuda_device(machine):
         ops = load_backend("cuda")
         before = machine.n_allocations

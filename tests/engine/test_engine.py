@@ -110,7 +110,7 @@ def test_where_the_backend_chooses_a_step_is_launched_before_the_last_one_is_rea
 
 
 def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next(monkeypatch):
-    monkeypatch.setattr("engine.choice_plan.CHANGE_SIZES", (2,))
+    monkeypatch.setattr("engine.choice_plan.MAX_CHANGES", 2)
     engine, ops = choosing_engine()
     params = SamplingParams(temperature=1, repetition_penalty=1.1, seed=1, max_tokens=3, ignore_eos=True)
     engine.add("a", [1, 2, 3], params)
