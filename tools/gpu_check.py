@@ -35,6 +35,7 @@ KERNEL_TESTS = (
     "tests/cuda/test_attention_kernels.py",
     "tests/cuda/test_tensor_attention.py",
     "tests/cuda/test_activation_kernels.py",
+    "tests/cuda/test_sampling_kernels.py",
 )
 TOKEN_TESTS = ("tests/cuda/test_whole_model.py",)
 BENCH_TESTS = ("tests/cuda/test_cuda_bench.py",)
