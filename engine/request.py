@@ -4,6 +4,7 @@ Plain data. The scheduler moves it, the runner reads it; nothing here decides an
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.types import SamplingParams
 
@@ -21,6 +22,7 @@ class Request:
     arrival: int = -1  # the scheduler's count of requests; older is smaller
     n_computed: int = 0  # tokens whose keys and values are in the cache
     block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
+    changes: Any = field(default=None, init=False, repr=False)  # penalties.py keeps here what it has counted
 
     @property
     def n_output(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.errors import RequestError
+from engine.penalties import changes_of
 from engine.philox import gumbel
 from engine.request import Request
 from engine.sampling import ALL_MASKED, NOT_FINITE, resolve_seed, sample, validate
@@ -132,6 +133,28 @@ def test_logit_bias_comes_after_the_penalties():
     assert sample_one(row, params) == 6, "2 + 0 against 0 + 2.5"
     assert sample_one(row, replace(params, logit_bias={6: 1.5})) == 1
     assert sample_one(row, SamplingParams(temperature=0, logit_bias={1: -100})) == 0
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(repetition_penalty=1.3),
+        SamplingParams(frequency_penalty=0.5),
+        SamplingParams(logit_bias={3: 1.0, 90: -2.0}),
+        SamplingParams(repetition_penalty=0.7, presence_penalty=-1, logit_bias={3: 1.0, 90: -2.0}),
+    ],
+    ids=str,
+)
+def test_changes_counted_token_by_token_are_those_counted_at_once(params):
+    """Few distinct tokens and hundreds, so that what is kept grows; also several tokens between two looks."""
+    rng = np.random.default_rng(8)
+    kept = make_request(params, prompt=rng.integers(0, 100, 20).tolist())
+    for _ in range(300):
+        kept.token_ids += rng.integers(0, 400, rng.integers(1, 4)).tolist()
+        anew = make_request(params, kept.token_ids[:20], kept.token_ids[20:])
+        got, expected = changes_of(kept), changes_of(anew)
+        assert np.array_equal(got[np.argsort(got["token_id"])], expected)
+        assert np.signbit(got["bias"][got["bias"] == 0]).all(), "+0 would change the sign of a zero"
 
 
 def test_sampling_leaves_the_logits_alone():
