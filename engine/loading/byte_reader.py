@@ -2,7 +2,8 @@
 
 Every length comes from an untrusted file: it is a Python int (which cannot wrap) and is compared with the
 bytes that are left before anything is read, allocated or looped over. A window of the file moves with the cursor,
-so an index of any size costs no more memory than what is kept of it.
+so an index of any size costs no more memory than what is kept of it. The window begins small and grows: the parts of
+a split model have an index of some hundred bytes each.
 """
 
 import struct
@@ -10,6 +11,7 @@ import struct
 from engine.errors import ModelFileError
 from engine.loading.model_file import ModelFile
 
+FIRST_WINDOW_BYTES = 1 << 13
 WINDOW_BYTES = 1 << 20
 
 _U32 = struct.Struct("<I")
@@ -31,6 +33,7 @@ class ByteReader:
         self.subject = "the header"
         self._window = b""
         self._window_start = 0
+        self._next_window_bytes = FIRST_WINDOW_BYTES
 
     @property
     def remaining(self) -> int:
@@ -98,7 +101,8 @@ class ByteReader:
         """Have n_bytes from the cursor on, which the file holds, in the window; where in it they begin."""
         start = self.position - self._window_start
         if start + n_bytes > len(self._window):
-            n_read = min(max(n_bytes, WINDOW_BYTES), self.remaining)
+            n_read = min(max(n_bytes, self._next_window_bytes), self.remaining)
+            self._next_window_bytes = min(4 * self._next_window_bytes, WINDOW_BYTES)
             self._window = self.file.read(self.position, n_read).tobytes()
             self._window_start, start = self.position, 0
         return start

@@ -6,7 +6,7 @@ and refuses a file as a whole for one tensor type it does not know, which every 
 """
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,8 +15,8 @@ import numpy as np
 
 from engine.errors import ModelFileError
 from engine.loading.byte_reader import shown
-from engine.loading.gguf_index import Index, TensorInfo, read_index
-from engine.loading.gguf_split import merge_tensors, other_parts, stem_of
+from engine.loading.gguf_index import TensorInfo, read_index
+from engine.loading.gguf_split import PartsJoined, other_parts, stem_of
 from engine.loading.model_file import ModelFile
 from kernels.quant_tensor import QuantType
 
@@ -24,28 +24,33 @@ from kernels.quant_tensor import QuantType
 class GGUFFile:
     """An open model: `metadata` by key, `tensors` by name, in file order. path is that of the (first) file."""
 
-    def __init__(self, parts: list[Index]) -> None:
-        """Owns the parts' files from here on. Raises ModelFileError where they are not one model."""
-        self.path = parts[0].file.path
+    def __init__(self, model: PartsJoined) -> None:
+        """Owns the parts' files from here on."""
+        self.path = model.first.file.path
         self.name = stem_of(self.path)
-        self.metadata = parts[0].metadata
-        self.tensors: dict[str, TensorInfo] = merge_tensors(parts)
-        self.files = [part.file for part in parts]
+        self.metadata = model.first.metadata
+        self.tensors: dict[str, TensorInfo] = model.tensors
+        self.files = model.files
         self.size = sum(file.size for file in self.files)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "GGUFFile":
-        """Read and check the whole index, of all parts. Raises ModelFileError, one line, for whatever is wrong."""
+        """Read and check the whole index, of all parts. Raises ModelFileError, one line, for whatever is wrong.
+
+        A file alone stays open until `close`. Of a split model no part does: each is opened when it is read.
+        """
         with ExitStack() as files:
-            parts = [_open_part(Path(path), files)]
-            for number, other in enumerate(other_parts(parts[0]), 2):
-                try:
-                    parts.append(_open_part(other, files))
-                except ModelFileError as error:
-                    raise ModelFileError(f"{error} (part {number} of {parts[0].file.path.name})") from None
-            gguf = cls(parts)
-            files.pop_all()  # they stay open until `close`
-            return gguf
+            first = ModelFile.open(Path(path))
+            files.callback(first.close)
+            index = read_index(first)
+            others, model = other_parts(index), PartsJoined(index)
+            for other in others:
+                first.close()
+                with closing(ModelFile.open(other)) as file:
+                    model.add(read_index(file))
+            model.check_complete()
+            files.pop_all()
+            return cls(model)
 
     def tensor_bytes(self, name: str, as_type: QuantType | None = None) -> np.ndarray:
         """The tensor's bytes, uint8.
@@ -85,9 +90,3 @@ class GGUFFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _open_part(path: Path, files: ExitStack) -> Index:
-    file = ModelFile.open(path)
-    files.callback(file.close)
-    return read_index(file)

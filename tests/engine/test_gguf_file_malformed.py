@@ -88,7 +88,7 @@ MALFORMED = {
     "alignment 2^31": (gguf_bytes({"general.alignment": 2**31}), "is 2147483648; a power of two"),
     "alignment text": (gguf_bytes({"general.alignment": "32"}), "is '32'; a power of two"),
     "split without number": (gguf_bytes({"split.count": 3}), "'split.no' is missing"),
-    "split into 2^31": (gguf_bytes({"split.count": 2**31}), "'split.count' at byte .* from 0 to 512"),
+    "split into 2^31": (gguf_bytes({"split.count": 2**31}), "'split.count' at byte .* from 0 to 65535"),
     "tensor name of 2^40": (header(1, 0) + u64(2**40) + bytes(64), "1 to 128 are allowed"),
     "tensor twice": (tensors(ENTRY, ENTRY), "tensor 'w' .* is there twice"),
     "no dimensions": (tensors(tensor_entry("w", (), 0, 0)), "has 0 dimensions"),
