@@ -16,6 +16,7 @@ from engine.loading.model_config import ModelConfig
 from engine.loading.synthetic import RandomWeights, find_shape
 from engine.loading.weight_plan import WeightPlan, harmless, plan_weights
 from engine.loading.weights import FileWeights, Progress
+from engine.memory import advice, format_bytes, memory_for, room_text
 from engine.models import ARCHITECTURES
 from engine.text.chat_template import ChatTemplate
 from engine.text.tokenizer import Tokenizer, load_tokenizer
@@ -58,7 +59,7 @@ def load_model(
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
             plan = plan_weights(gguf, config, overrides)
-            _check_device_memory(gguf, ops)
+            _check_memory(gguf, ops)
             weights = FileWeights(gguf, ops, overrides, progress)
             model = ARCHITECTURES[config.architecture](config, weights)
         except MemoryError:
@@ -83,14 +84,14 @@ def load_model(
     )
 
 
-def _check_device_memory(gguf: GGUFFile, ops: Ops) -> None:
-    """Raises ResourceError before the first tensor goes up. What a backend holds is about what the file does."""
-    free, needed = ops.free_bytes(), sum(tensor.nbytes for tensor in gguf.tensors.values())
-    if free is not None and needed > free:
-        missing = (needed - free) / 2**20
+def _check_memory(gguf: GGUFFile, ops: Ops) -> None:
+    """Raises ResourceError before the first tensor is read. What a backend holds is about what the file does."""
+    room, needed = memory_for(ops), sum(tensor.nbytes for tensor in gguf.tensors.values())
+    if needed > room.n_bytes:
+        other = " or --device cpu" if ops.free_bytes() is not None else ""
         raise ResourceError(
-            f"{gguf.path}: its weights take {needed / 2**20:.0f} MiB, {missing:.0f} MiB more than the device has "
-            "free; a smaller quantization or --device cpu may do"
+            f"{gguf.path}: its weights take {format_bytes(needed)}, {room_text(room)}: "
+            f"{advice(room, f'take a smaller quantization{other}')}"
         )
 
 

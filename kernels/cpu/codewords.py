@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from kernels.cpu import _native
-from kernels.cpu.cpu_count import default_threads
+from kernels.process_limits import default_threads
 from kernels.reference.formats.kt import integer_trellis
 from kernels.reference.tables import number
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.cpu import _native
-from kernels.cpu.cpu_count import default_threads
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch, Result, Rotation
+from kernels.process_limits import default_threads
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})

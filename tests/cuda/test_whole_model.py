@@ -299,7 +299,7 @@ def test_a_model_larger_than_the_device_is_refused_before_it_goes_up(tiny: Path)
         ops = load_backend("cuda")
         before = machine.n_allocations
         with pytest.raises(
-            ResourceError, match=r"weights take \d+ MiB, \d+ MiB more than the device has free"
+            ResourceError, match=r"weights take .*, the device has .* free: .* or --device cpu"
         ):
             load_model(tiny, ops)
         assert machine.n_allocations == before

@@ -3,8 +3,10 @@
 import pytest
 
 from engine.errors import EspalierError, ResourceError
-from engine.kv_cache import KVShape, available_memory, format_bytes, new_kv_cache, plan_n_blocks
+from engine.kv_cache import KVShape, new_kv_cache, plan_n_blocks
+from engine.memory import format_bytes
 from engine.types import EngineConfig
+from kernels.process_limits import MemoryRoom
 from support.fake_model import FakeOps
 
 BLOCK = 1000  # bytes
@@ -12,7 +14,7 @@ LOTS = 10**12
 
 
 def plan(ctx_size: int, available: int = LOTS, **config) -> int:
-    return plan_n_blocks(EngineConfig(max_batch=4, **config), ctx_size, BLOCK, available)
+    return plan_n_blocks(EngineConfig(max_batch=4, **config), ctx_size, BLOCK, MemoryRoom(available))
 
 
 def test_a_block_holds_keys_and_values_of_every_layer_in_f16():
@@ -61,7 +63,9 @@ def test_kv_memory_for_less_than_one_request_is_refused_with_both_numbers():
 
 
 def test_kv_memory_beyond_what_is_free_is_refused():
-    with pytest.raises(ResourceError, match=r"--kv-memory 9\.8 KiB is more than the 7\.9 KiB .* free"):
+    with pytest.raises(
+        ResourceError, match=r"--kv-memory 9\.8 KiB is more .* has 7\.9 KiB free: lower --kv-memory"
+    ):
         plan(ctx_size=100, available=8 * BLOCK, kv_memory_bytes=10 * BLOCK)
 
 
@@ -82,8 +86,14 @@ def test_an_allocation_that_fails_is_one_clear_line():
         new_kv_cache(FullOps(), KVShape(3, 2, 4), EngineConfig(kv_memory_bytes=10_000), ctx_size=32)
 
 
-def test_available_memory_is_a_plausible_number():
-    assert 2**20 < available_memory() < 2**50
+@pytest.mark.parametrize("kv_memory_bytes", [None, 10 * BLOCK])
+def test_the_limit_that_leaves_too_little_is_named(kv_memory_bytes):
+    """A container's or a unit's limit is what its operator can raise."""
+    config = EngineConfig(max_batch=4, kv_memory_bytes=kv_memory_bytes)
+    with pytest.raises(ResourceError) as caught:
+        plan_n_blocks(config, 200, BLOCK, MemoryRoom(3 * BLOCK, "/sys/fs/cgroup/box/memory.max", 5 * 2**20))
+    assert "/sys/fs/cgroup/box/memory.max is 5.0 MiB, which leaves 3.0 KiB free: lower" in str(caught.value)
+    assert str(caught.value).endswith(", or raise that limit")
 
 
 @pytest.mark.parametrize(

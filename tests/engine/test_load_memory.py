@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import load_model
+import engine.memory
+from engine import ResourceError, load_model
 from kernels.cpu.ops import CpuOps
+from kernels.process_limits import MemoryRoom
 from support.tiny_models import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
@@ -70,3 +72,20 @@ def test_progress_is_told_up_to_the_last_byte(model: Path) -> None:
     assert len(set(done)) > 80
     assert {report[1] for report in reports} == {loaded.file_bytes}
     assert done[-1] == loaded.file_bytes
+
+
+def test_weights_beyond_a_limit_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them would end in a SIGKILL, which says nothing."""
+    model = write_tiny_llama(tmp_path / "m.gguf")
+    room = MemoryRoom(1000, "/sys/fs/cgroup/memory.max", 64 * MIB)
+    monkeypatch.setattr(engine.memory, "available_memory", lambda: room)
+    seen: list[int] = []
+    with pytest.raises(ResourceError) as caught:
+        load_model(model, CpuOps(threads=1), progress=lambda done, total: seen.append(done))
+    assert "/sys/fs/cgroup/memory.max is 64.0 MiB, which leaves 1000 bytes free: take a smaller" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith("quantization, or raise that limit")
+    assert not seen
