@@ -132,3 +132,13 @@ async def interleaved(answers: Sequence[Answer]) -> AsyncIterator[Piece]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def usage_of(answers: Sequence[Answer]) -> Usage:
+    """The tokens of all choices together, so far."""
+    usages = [answer.usage for answer in answers]
+    return Usage(
+        sum(usage.n_prompt for usage in usages),
+        sum(usage.n_cached for usage in usages),
+        sum(usage.n_completion for usage in usages),
+    )

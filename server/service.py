@@ -111,16 +111,6 @@ def close_all(answers: Sequence[Answer]) -> None:
         answer.close()
 
 
-def usage_of(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The tokens of all choices together."""
-    total = answers[0].usage
-    for answer in answers[1:]:
-        total.n_prompt += answer.usage.n_prompt
-        total.n_cached += answer.usage.n_cached
-        total.n_completion += answer.usage.n_completion
-    return total.as_dict()
-
-
 async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:
     """(text, finish_reason) of each choice, unless the client leaves first: then everything is aborted."""
 

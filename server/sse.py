@@ -2,6 +2,7 @@
 one json.dumps of its text and two joins."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -9,73 +10,97 @@ from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
 from server.errors import ApiError, error_object
-from server.generation import Answer, Piece, interleaved
+from server.generation import Answer, Piece, Usage, interleaved, usage_of
 from server.settings import Settings
+
+logger = logging.getLogger("espalier.server")
 
 DONE = b"data: [DONE]\n\n"
 _MARK = "\x00piece\x00"
 
 
 class Frames:
-    """The events of one answer: kind "chat" or "text"; base holds id, object, created, model, ..."""
+    """The events of one answer: kind "chat" or "text"; base holds id, object, created, model, ...
 
-    def __init__(self, base: dict[str, Any], *, chat: bool, include_usage: bool) -> None:
+    include_usage: the last event carries the usage. continuous_usage: every event carries the usage so far, which is
+    then an argument of each method; without it the argument is not looked at.
+    """
+
+    def __init__(
+        self, base: dict[str, Any], *, chat: bool, include_usage: bool, continuous_usage: bool = False
+    ) -> None:
+        self.include_usage = include_usage
+        self.continuous_usage = continuous_usage
         self._base = base
         self._chat = chat
-        self._usage_field = {"usage": None} if include_usage else {}
         self._templates: dict[int, tuple[bytes, bytes]] = {}
 
-    def role(self, index: int) -> bytes:
-        return self._event(index, {"delta": {"role": "assistant", "content": ""}})
+    @property
+    def answer_id(self) -> str:
+        return str(self._base["id"])
 
-    def text(self, index: int, text: str) -> bytes:
+    def role(self, index: int, so_far: Usage) -> bytes:
+        return self._event(index, {"delta": {"role": "assistant", "content": ""}}, so_far)
+
+    def text(self, index: int, text: str, so_far: Usage) -> bytes:
+        if self.continuous_usage:
+            return self._event(index, self._content(text), so_far)
         if index not in self._templates:
-            content = {"delta": {"content": _MARK}} if self._chat else {"text": _MARK}
-            before, after = self._event(index, content).split(json.dumps(_MARK).encode())
+            before, after = self._event(index, self._content(_MARK), so_far).split(json.dumps(_MARK).encode())
             self._templates[index] = before, after
         before, after = self._templates[index]
         return before + json.dumps(text).encode() + after
 
-    def finish(self, index: int, reason: str) -> bytes:
-        return self._event(index, {"delta": {}} if self._chat else {"text": ""}, reason)
+    def finish(self, index: int, reason: str, so_far: Usage) -> bytes:
+        return self._event(index, {"delta": {}} if self._chat else {"text": ""}, so_far, reason)
 
-    def usage(self, usage: dict[str, Any]) -> bytes:
-        return _data({**self._base, "choices": [], "usage": usage})
+    def usage(self, total: Usage) -> bytes:
+        return _data({**self._base, "choices": [], "usage": total.as_dict()})
 
-    def _event(self, index: int, content: dict[str, Any], reason: str | None = None) -> bytes:
+    def _content(self, text: str) -> dict[str, Any]:
+        return {"delta": {"content": text}} if self._chat else {"text": text}
+
+    def _event(self, index: int, content: dict[str, Any], so_far: Usage, reason: str | None = None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
-        return _data({**self._base, "choices": [choice], **self._usage_field})
+        return _data({**self._base, "choices": [choice], **self._usage_field(so_far)})
+
+    def _usage_field(self, so_far: Usage) -> dict[str, Any]:
+        if self.continuous_usage:
+            return {"usage": so_far.as_dict()}
+        return {"usage": None} if self.include_usage else {}
 
 
 def _data(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def events(
-    answers: Sequence[Answer], frames: Frames, total_usage: Any, *, chat: bool
-) -> AsyncIterator[bytes]:
-    """The whole stream, [DONE] included. total_usage: None, or a function that gives the final usage."""
+async def events(answers: Sequence[Answer], frames: Frames, *, chat: bool) -> AsyncIterator[bytes]:
+    """The whole stream, [DONE] included. Any exception, ours too, ends it in an event that says so: a client cannot
+    tell a stream that stops without one from a whole answer."""
     try:
         if chat:
             for index in range(len(answers)):
-                yield frames.role(index)
+                yield frames.role(index, usage_of(answers))
         async for piece in interleaved(answers):
-            for frame in _frames_of(piece, frames):
+            for frame in _frames_of(piece, frames, usage_of(answers)):
                 yield frame
-        if total_usage is not None:
-            yield frames.usage(total_usage())
+        if frames.include_usage:
+            yield frames.usage(usage_of(answers))
     except ApiError as error:
         yield _data(error_object(error.status, error.message, param=error.param, code=error.code))
+    except Exception:
+        logger.exception("stream %s failed", frames.answer_id)
+        yield _data(error_object(500, f"internal error; the server's log has it under {frames.answer_id}"))
     finally:
         for answer in answers:
             answer.close()
     yield DONE
 
 
-def _frames_of(piece: Piece, frames: Frames) -> list[bytes]:
-    out = [frames.text(piece.index, piece.text)] if piece.text else []
+def _frames_of(piece: Piece, frames: Frames, so_far: Usage) -> list[bytes]:
+    out = [frames.text(piece.index, piece.text, so_far)] if piece.text else []
     if piece.finish_reason is not None:
-        out.append(frames.finish(piece.index, piece.finish_reason))
+        out.append(frames.finish(piece.index, piece.finish_reason, so_far))
     return out
 
 

@@ -6,9 +6,10 @@ from starlette.responses import Response
 
 from server import sse
 from server.body import read_json, validated
+from server.generation import usage_of
 from server.schemas.chat import LATER, ChatRequest
 from server.schemas.generation import count_unknown, refuse_later_fields
-from server.service import Service, close_all, collect, usage_of
+from server.service import Service, close_all, collect
 
 router = APIRouter()
 
@@ -30,8 +31,7 @@ async def chat_completions(request: Request) -> Response:
         if asked.stream:
             base = service.base("chat.completion.chunk", "chatcmpl", model)
             frames = sse.Frames(base, chat=True, include_usage=include_usage)
-            total = (lambda: usage_of(answers)) if include_usage else None
-            return sse.response(sse.events(answers, frames, total, chat=True), service.settings)
+            return sse.response(sse.events(answers, frames, chat=True), service.settings)
         [(text, reason)] = await collect(request, answers)
     except BaseException:
         close_all(answers)
@@ -39,4 +39,4 @@ async def chat_completions(request: Request) -> Response:
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
     base = service.base("chat.completion", "chatcmpl", model)
-    return JSONResponse({**base, "choices": [choice], "usage": usage_of(answers)})
+    return JSONResponse({**base, "choices": [choice], "usage": usage_of(answers).as_dict()})

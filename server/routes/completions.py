@@ -6,9 +6,10 @@ from starlette.responses import Response
 
 from server import sse
 from server.body import read_json, validated
+from server.generation import usage_of
 from server.schemas.completions import LATER, CompletionRequest
 from server.schemas.generation import count_unknown, refuse_later_fields
-from server.service import Service, close_all, collect, usage_of
+from server.service import Service, close_all, collect
 
 router = APIRouter()
 
@@ -30,8 +31,7 @@ async def completions(request: Request) -> Response:
         if asked.stream:
             base = service.base("text_completion", "cmpl", model)
             frames = sse.Frames(base, chat=False, include_usage=include_usage)
-            total = (lambda: usage_of(answers)) if include_usage else None
-            return sse.response(sse.events(answers, frames, total, chat=False), service.settings)
+            return sse.response(sse.events(answers, frames, chat=False), service.settings)
         texts = await collect(request, answers)
     except BaseException:
         close_all(answers)
@@ -41,4 +41,4 @@ async def completions(request: Request) -> Response:
         for index, (text, reason) in enumerate(texts)
     ]
     base = service.base("text_completion", "cmpl", model)
-    return JSONResponse({**base, "choices": choices, "usage": usage_of(answers)})
+    return JSONResponse({**base, "choices": choices, "usage": usage_of(answers).as_dict()})

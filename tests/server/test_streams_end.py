@@ -4,77 +4,18 @@ import asyncio
 import json
 import random
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
-from engine import Engine, EngineConfig, load_model
-from kernels import load_backend
 from server import http_protocol
-from server.app import create_app
-from server.http_protocol import DeadlineH11Protocol
-from server.settings import Settings
+from support.in_process import InProcess, new_engine
 from support.server_process import running_server
 
 LONG = {"prompt": "the inn", "max_tokens": 450, "ignore_eos": True, "seed": 3}
-
-
-class InProcess:
-    """A server in a thread of this process, so that a test can ask its engine."""
-
-    def __init__(self, engine: Engine, **settings: Any) -> None:
-        self.app: FastAPI = create_app(engine, Settings(**settings))
-        self.thread = self.app.state.service.thread
-        self._sock = socket.socket()
-        self._sock.bind(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(self.app, http=DeadlineH11Protocol, log_config=None, timeout_graceful_shutdown=5)
-        )
-        self._runner = threading.Thread(target=self._server.run, kwargs={"sockets": [self._sock]})
-
-    def __enter__(self) -> "InProcess":
-        self._runner.start()
-        while not self._server.started:
-            time.sleep(0.01)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._runner.join(20)
-        assert not self._runner.is_alive()
-
-    def ask(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.thread._loop).result(10)
-
-    def assert_empty_soon(self) -> None:
-        """Within a second nothing waits or runs and every KV block is free."""
-        end = time.monotonic() + 1.0
-        while (stats := self.ask(self.thread.stats())).n_running + stats.n_waiting:
-            assert time.monotonic() < end, stats
-            time.sleep(0.01)
-        assert stats.n_free_blocks == stats.n_blocks
-        self.ask(self.thread.check_integrity())
-
-
-def new_engine(model: Path, **config: Any) -> Engine:
-    """A step takes at least 2 ms, LONG nearly a second: the tests leave and look on before it is over."""
-    engine = Engine(load_model(model, load_backend("cpu", threads=2)), EngineConfig(**config))
-    step = engine.step
-
-    def slow_step() -> Any:
-        time.sleep(0.002)
-        return step()
-
-    engine.step = slow_step  # type: ignore[method-assign]
-    return engine
 
 
 @pytest.fixture(scope="module")
