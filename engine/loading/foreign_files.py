@@ -33,6 +33,8 @@ def _recognise(head: bytes) -> str:
             return f"it is {description}"
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32:
         return "it is a safetensors file"
+    if _begins_as_imatrix(head):
+        return "it is an importance matrix (imatrix.dat), which guides a quantizer; give the quantized model"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "it is a web page (a download that led to a login or error page?)"
@@ -41,6 +43,18 @@ def _recognise(head: bytes) -> str:
     if not any(head):
         return "it begins with zeros (an interrupted download?)"
     return f"it begins with {head[:4]!r} where a GGUF file has b'GGUF'"
+
+
+def _begins_as_imatrix(head: bytes) -> bool:
+    """The number of entries, then the length and the text of a tensor's name, `blk.0.attn_q.weight` or the like."""
+    n_entries, n_bytes = (int.from_bytes(head[at : at + 4], "little") for at in (0, 4))
+    name = head[8 : 8 + n_bytes]
+    likely = (
+        0 < n_entries < 1 << 20
+        and 0 < n_bytes <= 128
+        and name.startswith((b"blk.", b"output", b"token_embd"))
+    )
+    return likely and name.isascii() and name.decode().isprintable()
 
 
 def describe_version(version: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from engine.loading.byte_reader import ByteReader, shown
 from engine.loading.foreign_files import describe_foreign, describe_version
-from engine.loading.gguf_types import describe_unread_type
+from engine.loading.gguf_types import FOREIGN_BLOCKS, describe_unread_type, foreign_blocks_fit
 from engine.loading.gguf_values import read_value
 from engine.loading.model_file import ModelFile
 from kernels.quant_tensor import TYPES_BY_GGML_ID, QuantType
@@ -172,6 +172,8 @@ def _place_tensors(reader: ByteReader, entries: dict[str, _Entry], alignment: in
             )
         start = data_start + entry.data_offset
         end = start + nbytes
+        if end > space_end and foreign_blocks_fit(entry.ggml_type, entry.shape, space_end - start, alignment):
+            raise reader.error(f"its data {FOREIGN_BLOCKS}", entry.position)
         if end > reader.size:
             raise reader.error(
                 f"its data is bytes {start} to {end} and the file has {reader.size}; "

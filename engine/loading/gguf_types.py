@@ -1,4 +1,6 @@
-"""Names for the GGUF tensor type ids this build does not read, so that the refusal can say what was found."""
+"""Names for the GGUF tensor types this build does not read, so that the refusal can say what was found."""
+
+import math
 
 from kernels.quant_tensor import FILE_TYPES, TYPES_BY_GGML_ID
 
@@ -15,6 +17,13 @@ ROW_INTERLEAVED = {
     399: "Q8_K_R8",
 }  # fmt: skip
 _NAMES = _WHOLE_ROWS | ROW_INTERLEAVED
+#: Bytes for 256 weights that a public fork (HIP, Vulkan) writes under the ids of IQ2_KT and IQ3_KT, after a float32 a
+#: row. Its IQ4_KT has other fields too, in blocks of the same size, which nothing in a file tells apart.
+_FOREIGN_BLOCK_BYTES = {153: 64, 154: 96}
+FOREIGN_BLOCKS = (
+    "has the size of other blocks, which a fork of llama.cpp for HIP and Vulkan writes under this type id; "
+    "a file that ik_llama.cpp quantized is needed"
+)
 
 
 def describe_unread_type(ggml_id: int) -> str:
@@ -22,6 +31,15 @@ def describe_unread_type(ggml_id: int) -> str:
     interleaved = ", rows interleaved" if ggml_id in ROW_INTERLEAVED else ""
     name = f" ({_NAMES[ggml_id]}{interleaved})" if ggml_id in _NAMES else ""
     return f"GGUF type {ggml_id}{name}; this build reads {readable_types()}"
+
+
+def foreign_blocks_fit(ggml_id: int, shape: tuple[int, ...], space: int, alignment: int) -> bool:
+    """Whether a tensor of this shape, in the fork's blocks, would fill the space up to the next tensor."""
+    block_bytes = _FOREIGN_BLOCK_BYTES.get(ggml_id)
+    if block_bytes is None or shape[0] % 256:
+        return False
+    slack = space - math.prod(shape[1:]) * (4 + shape[0] // 256 * block_bytes)
+    return 0 <= slack < alignment
 
 
 def readable_types() -> str:

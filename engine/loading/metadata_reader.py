@@ -41,6 +41,25 @@ class MetadataReader:
             raise self.error(name, f"an integer from {low} to {high} is needed", default)
         return value
 
+    def integer_of_layers(
+        self, name: str, n_layer: int, low: int, high: int, default: int | None = None
+    ) -> int:
+        """An integer in low..high that holds for every layer: one number, or an array that gives it n_layer times."""
+        values = self.value(name)
+        if not isinstance(values, np.ndarray | list):
+            return self.integer(name, low, high, default)
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or len(values) != n_layer:
+            raise self.error(name, f"an integer, or {n_layer} of them (block_count), are needed")
+        least, most = int(values.min()), int(values.max())
+        if least != most:
+            raise self.error(
+                name,
+                f"its values go from {least} to {most}, and this build runs models whose layers are all of one size",
+            )
+        if not low <= least <= high:
+            raise self.error(name, f"each value is {least}; integers from {low} to {high} are needed")
+        return least
+
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number in low..high. Without a default, a missing key is an error."""
         value: Any = self.metadata.get(self.prefix + name, default)

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.errors import ModelFileError
 from engine.loading.byte_reader import shown
+from engine.loading.file_kinds import refuse_other_kinds
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.metadata_reader import MetadataReader
 from engine.models import ARCHITECTURES
@@ -78,6 +79,7 @@ class ModelConfig:
     @classmethod
     def from_metadata(cls, gguf: GGUFFile) -> "ModelConfig":
         """Raises ModelFileError naming the key and its value, and for an architecture the known ones."""
+        refuse_other_kinds(gguf)
         architecture = gguf.metadata.get("general.architecture")
         if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
             found = "is missing" if architecture is None else f"is {shown(str(architecture))}"
@@ -86,17 +88,18 @@ class ModelConfig:
         keys = MetadataReader(gguf.path, gguf.metadata, f"{architecture}.")
         _refuse_unknown_parts(keys)
         n_embd = keys.integer("embedding_length", 1, MAX_WIDTH)
-        n_head = keys.integer("attention.head_count", 1, MAX_HEADS)
+        n_layer = keys.integer("block_count", 1, MAX_LAYERS)
+        n_head = keys.integer_of_layers("attention.head_count", n_layer, 1, MAX_HEADS)
         head_dim = _head_dim(keys, n_embd, n_head)
         n_ctx_train = keys.integer("context_length", 1, MAX_CONTEXT)
         return cls(
             architecture=architecture,
-            n_layer=keys.integer("block_count", 1, MAX_LAYERS),
+            n_layer=n_layer,
             n_embd=n_embd,
             n_head=n_head,
-            n_head_kv=_n_head_kv(keys, n_head),
+            n_head_kv=_n_head_kv(keys, n_layer, n_head),
             head_dim=head_dim,
-            n_ff=keys.integer("feed_forward_length", 1, MAX_WIDTH),
+            n_ff=keys.integer_of_layers("feed_forward_length", n_layer, 1, MAX_WIDTH),
             n_vocab=_n_vocab(keys, gguf),
             n_ctx_train=n_ctx_train,
             rms_eps=keys.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
@@ -121,8 +124,8 @@ def _head_dim(keys: MetadataReader, n_embd: int, n_head: int) -> int:
     return head_dim
 
 
-def _n_head_kv(keys: MetadataReader, n_head: int) -> int:
-    n_head_kv = keys.integer("attention.head_count_kv", 1, n_head, default=n_head)
+def _n_head_kv(keys: MetadataReader, n_layer: int, n_head: int) -> int:
+    n_head_kv = keys.integer_of_layers("attention.head_count_kv", n_layer, 1, n_head, default=n_head)
     if n_head % n_head_kv:
         raise keys.error("attention.head_count_kv", f"a divisor of head_count {n_head} is needed")
     return n_head_kv

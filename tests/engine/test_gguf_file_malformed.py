@@ -47,6 +47,14 @@ MALFORMED = {
     "magic alone": (b"GGUF", "the version takes 4 bytes"),
     "header cut": (b"GGUF" + u32(3) + u64(1), "the number of metadata keys"),
     "zip": (b"PK\x03\x04" + bytes(60), "ZIP archive"),
+    "imatrix.dat": (
+        u32(28) + u32(21) + b"blk.3.ffn_down.weight" + u32(236) + u32(512) + bytes(2048),
+        r"an importance matrix \(imatrix.dat\), .* give the quantized model",
+    ),
+    "imatrix.dat with a name that is none": (
+        u32(28) + u32(21) + b"blk.3.\x1b[31m" + bytes(60),
+        "where a GGUF file has",
+    ),
     "pickle": (b"\x80\x02}q\x00", "pickle"),
     "safetensors": (u64(40) + b'{"__metadata__":{}}', "safetensors"),
     "ggml": (b"lmgg" + bytes(60), "GGML file"),
@@ -102,6 +110,18 @@ MALFORMED = {
     "type Q4_K_R4": (tensors(tensor_entry("w", (256,), 212, 0)), r"212 \(Q4_K_R4, rows interleaved\)"),
     "ragged unit": (tensors(tensor_entry("w", (256, 6), 339, 0)), "IQ4_K_R4 interleaves 4 rows, and 6 is no"),
     "ragged row": (tensors(tensor_entry("w", (100,), 153, 0)), "a multiple of 256 weights, not 100"),
+    "IQ3_KT of a fork": (
+        tensors(tensor_entry("w", (512, 3), 154, 0), data=bytes(3 * (4 + 2 * 96))),
+        "'w' at byte .* a fork of llama.cpp for HIP and Vulkan .* a file that ik_llama.cpp quantized is needed",
+    ),
+    "IQ2_KT of a fork before a tensor": (
+        tensors(tensor_entry("w", (256, 8), 153, 0), tensor_entry("v", (4,), 0, 544), data=bytes(544 + 16)),
+        "'w' at byte .* a fork of llama.cpp",
+    ),
+    "IQ3_KT cut": (
+        tensors(tensor_entry("w", (512, 3), 154, 0), data=bytes(3 * (4 + 2 * 96) - 1)),
+        "'w' at byte .* not copied whole",
+    ),
     "offset unaligned": (tensors(tensor_entry("w", (4,), 0, 8)), "offset 8 is not a multiple"),
     "offset 2^63": (tensors(tensor_entry("w", (4,), 0, 2**63)), "'w' .* its data is bytes"),
     "offset past the end": (tensors(tensor_entry("w", (4,), 0, 64)), "not copied whole"),

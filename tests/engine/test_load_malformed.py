@@ -17,6 +17,8 @@ import pytest
 
 from engine.errors import ModelFileError
 from engine.loading import load_model
+from engine.loading.gguf_file import GGUFFile
+from engine.loading.model_config import ModelConfig, RopeConfig
 from kernels.ops import Ops
 from kernels.quant_tensor import FILE_TYPES, TYPES, TYPES_BY_GGML_ID
 from kernels.random_weights import random_weight
@@ -80,7 +82,21 @@ WRONG = {
     "head_count missing": hyper("attention.head_count", None),
     "head_count text": hyper("attention.head_count", "8"),
     "head_count true": hyper("attention.head_count", True),
-    "head_count list": hyper("attention.head_count", np.array([8, 8], np.uint32)),
+    "head_count of two layers, not one": hyper("attention.head_count", np.array([8, 8], np.uint32)),
+    "head_count of no layer": hyper("attention.head_count", np.zeros(0, np.uint32)),
+    "head_counts 0": hyper("attention.head_count", np.zeros(1, np.uint32)),
+    "head_counts 2^63": hyper("attention.head_count", np.full(1, 2**63, np.uint64)),
+    "head_counts in fractions": hyper("attention.head_count", np.full(1, 8.5, np.float32)),
+    "head_counts true": hyper("attention.head_count", np.full(1, True)),
+    "head_counts in words": hyper("attention.head_count", ["8"]),
+    "heads of layers that differ": Wrong(
+        r"'llama\.attention\.head_count_kv' at byte .* go from 1 to 2, .* all of one size",
+        {"llama.block_count": 2, "llama.attention.head_count_kv": np.array([2, 1], np.int32)},
+    ),
+    "widths of layers that differ": Wrong(
+        r"'llama\.feed_forward_length' at byte .* go from 0 to 512",
+        {"llama.block_count": 3, "llama.feed_forward_length": np.array([512, 0, 512], np.int32)},
+    ),
     "head_count no divisor of n_embd": hyper("attention.head_count", 7),
     "head_count_kv no divisor of head_count": hyper("attention.head_count_kv", 3),
     "head_count_kv 0": hyper("attention.head_count_kv", 0),
@@ -172,7 +188,15 @@ WRONG = {
     "no output_norm": Wrong(r"tensor 'output_norm\.weight' is missing", {}, without("output_norm.weight")),
     "no attn_k": Wrong(r"'blk\.0\.attn_k\.weight' is missing", {}, without("blk.0.attn_k.weight")),
     "no ffn_down": Wrong(r"'blk\.0\.ffn_down\.weight' is missing", {}, without("blk.0.ffn_down.weight")),
-    "no tensors": Wrong(r"tensor 'token_embd\.weight' is missing", {}, lambda _: []),
+    "no tensors": Wrong("is a vocabulary without a model; give the file that has the weights", {}, lambda _: []),
+    "adapter": Wrong("is a LoRA adapter .*llama-export-lora", {"general.type": "adapter", "adapter.type": "lora"}),
+    "adapter of 2024": Wrong(
+        "is a LoRA adapter", {}, lambda ts: [ts[0]._replace(name=f"blk.0.attn_q.weight.lora_{side}") for side in "ab"]
+    ),
+    "imatrix": Wrong("is an importance matrix", {"general.type": "imatrix", "general.architecture": None}),
+    "mmproj": Wrong("mmproj.*language model's own file", {"general.type": "mmproj", "general.architecture": "clip"}),
+    "mmproj of 2024": Wrong("vision or audio part", {"general.architecture": "clip"}),
+    "control vector": Wrong("is a control vector", {"general.architecture": "controlvector"}),
     "matrix as vector": Wrong(
         r"'blk\.0\.attn_q\.weight' at byte", {}, reshaped("blk.0.attn_q.weight", N_EMBD * N_EMBD)
     ),
@@ -249,6 +273,37 @@ def test_the_model_that_the_wrong_ones_come_from_loads(
     tmp_path: Path, right: tuple[Keys, Tensors], cpu_ops: Ops
 ) -> None:
     assert load_model(write_gguf(tmp_path / "right.gguf", *right), cpu_ops).config.n_ff == N_FF
+
+
+OPTIONAL = (
+    "llama.attention.head_count_kv",
+    "llama.rope.freq_base",
+    "tokenizer.ggml.add_bos_token",
+    "tokenizer.ggml.add_space_prefix",
+    "general.name",
+)
+
+
+def test_what_the_peers_take_for_keys_that_are_not_there(tmp_path: Path, right: tuple[Keys, Tensors]) -> None:
+    """llama.cpp's defaults: as many key heads as heads, heads of n_embd / n_head, all of it rotated about 10000."""
+    keys = {name: value for name, value in right[0].items() if name not in OPTIONAL}
+    with GGUFFile.open(write_gguf(tmp_path / "sparse.gguf", keys, right[1])) as gguf:
+        config = ModelConfig.from_metadata(gguf)
+    assert (config.n_head_kv, config.head_dim, config.n_vocab) == (
+        8,
+        N_EMBD // 8,
+        len(keys["tokenizer.ggml.tokens"]),
+    )
+    assert config.rope == RopeConfig(N_EMBD // 8, 10000.0, "none", original_context=config.n_ctx_train)
+    assert config.sliding_window is None
+
+
+def test_arrays_that_are_the_same_for_every_layer_are_their_number(tmp_path: Path, cpu_ops: Ops) -> None:
+    numbers = {"attention.head_count": 8, "attention.head_count_kv": 2, "feed_forward_length": N_FF}
+    arrays = {f"llama.{name}": np.full(3, n, np.int32) for name, n in numbers.items()}
+    path = write_tiny_llama(tmp_path / "arrays.gguf", n_layer=3, n_ff=N_FF, metadata=arrays)
+    config = load_model(path, cpu_ops).config
+    assert (config.n_head, config.n_head_kv, config.n_ff) == (8, 2, N_FF)
 
 
 @pytest.mark.parametrize("type_name", [t.name for t in TYPES_BY_GGML_ID.values()])

@@ -7,7 +7,7 @@ import pytest
 
 from engine import EspalierError
 from kernels.quant_tensor import TYPES
-from support.gguf_writer import write_gguf
+from support.gguf_writer import Tensor, write_gguf
 from support.tiny_models import CHAT_TEMPLATE, MIXED_TYPES, write_tiny_llama
 from support.vocabularies import CONTROL, pieces_with, spm_metadata
 from tools.inspect import run
@@ -67,7 +67,10 @@ def test_no_file_speaks_to_the_terminal(tmp_path: Path, shown: Any) -> None:
         "tokenizer.chat_template": evil,
     }
     metadata |= spm_metadata(pieces_with((f"</{evil}>", 0.0, CONTROL)), eos_token_id=len(pieces_with()))
-    text = "\n".join(shown(write_gguf(tmp_path / "m.gguf", metadata)))
+    tensor = Tensor(
+        "t", "F32", (1,), bytes(4)
+    )  # without one it would be a vocabulary, whatever its architecture
+    text = "\n".join(shown(write_gguf(tmp_path / "m.gguf", metadata, [tensor])))
     assert not set(text) & set("\x1b\x07\u202e")
     # Shown as it is, no markup: four values, a key, the template and the architecture once more, the end token.
     assert text.count("[red]") == 8
