@@ -1,53 +1,58 @@
 """The only bridge between asyncio and the engine: one thread owns the engine, everything else sends it commands.
 
 The engine never waits for a consumer. After a step all its events cross in one call to the event loop; a request
-whose consumer has fallen too far behind is aborted, the rest of the batch goes on. If a step raises, or does not
-return, every open request ends with an error, `failure` says why, and `on_failure` is called once.
+whose consumer has fallen too far behind is aborted, the rest of the batch goes on. If a step raises or
+does not return, or the thread ends, every open request ends with an error, `failure` says why, and `on_failure` is
+called once.
 """
 
 import asyncio
-import collections
 import logging
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine import Engine, EngineStats, SamplingParams, TokenEvent
-from server.errors import ApiError, overloaded
+from server.errors import engine_failed, overloaded
 
 logger = logging.getLogger("espalier.engine_thread")
 
-MAX_PENDING_EVENTS = 8192  # of one request; a client that takes nothing for so long has gone
+MAX_PENDING_EVENTS = 8192  # of one client request, all its choices together
+WATCH_SECONDS = 1.0  # between two looks at the engine's thread, at most
 
 
-class EngineStream:
-    """The events of one request, in order, until the one that carries a finish_reason."""
+class EventQueue:
+    """The events of one client request, all its choices together, in the order in which they came. One consumer."""
 
-    def __init__(self, request_id: str) -> None:
-        self.request_id = request_id
-        self._events: collections.deque[TokenEvent] = collections.deque()
-        self._arrived = asyncio.Event()
+    def __init__(self) -> None:
+        self._events: list[TokenEvent] = []
+        self._waiter: asyncio.Future[None] | None = None
 
     def put(self, event: TokenEvent) -> bool:
         """False when the consumer is too far behind."""
         self._events.append(event)
-        self._arrived.set()
+        self.wake()
         return len(self._events) <= MAX_PENDING_EVENTS
 
-    async def until(self, deadline: float) -> AsyncIterator[TokenEvent]:
-        """deadline: of the event loop's clock. Raises TimeoutError when it passes without an event."""
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                yield event
-                if event.finish_reason is not None:
-                    return
-            self._arrived.clear()
-            # Around the wait alone: a timeout held across a yield would cancel the consumer's own awaits.
-            async with asyncio.timeout_at(deadline):
-                await self._arrived.wait()
+    def replace(self, event: TokenEvent) -> None:
+        """The event in place of everything that waits."""
+        self._events = [event]
+        self.wake()
+
+    def wake(self) -> None:
+        """End the consumer's wait, so that it looks at its deadline."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self) -> list[TokenEvent]:
+        """Everything that waits, in one list; sleeps until there is an event. Empty only after `wake`."""
+        if not self._events:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        events, self._events = self._events, []
+        return events
 
 
 class EngineThread:
@@ -60,7 +65,8 @@ class EngineThread:
         self._step_seconds = step_seconds
         self._closed = False
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._streams: dict[str, EngineStream] = {}
+        self._queues: dict[str, EventQueue] = {}  # by request id
+        self._calls: set[asyncio.Future[Any]] = set()  # whose callers wait for the engine's thread
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._step_started: float | None = None
@@ -80,30 +86,28 @@ class EngineThread:
 
     @property
     def n_open(self) -> int:
-        return len(self._streams)
+        return len(self._queues)
 
     async def submit(
-        self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams
-    ) -> EngineStream:
-        """Queue a request. Raises RequestError as Engine.add does, ApiError 503 when the engine is dead or closed.
+        self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams, events: EventQueue
+    ) -> None:
+        """Queue a request; its events go to `events`. Raises RequestError as Engine.add does, ApiError 503 when the
+        engine is dead or closed.
 
         The caller owes an `abort` when it stops listening, however it stops.
         """
-        if self.failure is not None:
-            raise ApiError(503, "the engine has failed; the server is going down", code="engine_failed")
-        if self._closed:
+        if self._closed and self.failure is None:
             raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
-        stream = self._streams[request_id] = EngineStream(request_id)
+        self._queues[request_id] = events
         try:
             await self._call(lambda: self.engine.add(request_id, prompt_ids, params))
         except BaseException:
             self.abort(request_id)
             raise
-        return stream
 
     def abort(self, request_id: str) -> None:
         """Forget a request, in whatever phase; unknown ids are nothing."""
-        if self._streams.pop(request_id, None) is not None:
+        if self._queues.pop(request_id, None) is not None:
             self._commands.put(lambda: self.engine.abort(request_id))
 
     async def stats(self) -> EngineStats:
@@ -120,26 +124,32 @@ class EngineThread:
 
     def _end_streams(self, reason: str) -> None:
         """With an error event each; the engine forgets them."""
-        for request_id, stream in list(self._streams.items()):
-            stream.put(TokenEvent(request_id, finish_reason="error", error=reason))
-            self._commands.put(lambda request_id=request_id: self.engine.abort(request_id))  # type: ignore[misc]
-        self._streams.clear()
+        for request_id, events in list(self._queues.items()):
+            events.put(TokenEvent(request_id, finish_reason="error", error=reason))
+            self.abort(request_id)
 
     async def _call(self, function: Callable[[], Any]) -> Any:
-        """Run on the engine's thread, between two steps."""
+        """Run on the engine's thread, between two steps. Raises what function raises, ApiError 503 when the engine
+        has failed or fails meanwhile."""
+        if self.failure is not None:
+            raise engine_failed()
         loop = self._loop
         assert loop is not None, "start() comes first"
         future: asyncio.Future[Any] = loop.create_future()
+        self._calls.add(future)
 
         def run() -> None:
             try:
                 result, error = function(), None
             except Exception as raised:
                 result, error = None, raised
-            loop.call_soon_threadsafe(_resolve, future, result, error)
+            self._post(_resolve, future, result, error)
 
         self._commands.put(run)
-        return await future
+        try:
+            return await future
+        finally:
+            self._calls.discard(future)
 
     # On the engine's thread.
 
@@ -152,9 +162,9 @@ class EngineThread:
                     self._step_started = None
                     if events:
                         self._post(self._deliver, events)
-        except Exception:
-            logger.exception("the engine failed in a step")
+        except BaseException:  # SystemExit too: nobody else would learn that this thread has ended
             self._post(self._fail, "the engine failed")
+            logger.exception("the engine failed in a step")
 
     def _run_commands(self) -> bool:
         """All waiting commands; sleeps for the first one when there is nothing else to do. False: stop."""
@@ -179,33 +189,41 @@ class EngineThread:
 
     def _deliver(self, events: list[TokenEvent]) -> None:
         for event in events:
-            stream = self._streams.get(event.request_id)
-            if stream is None:
-                continue
-            if not stream.put(event):
-                logger.warning("dropping request %s: its client reads nothing", event.request_id)
-                stream.put(
-                    TokenEvent(event.request_id, finish_reason="error", error="the client reads too slowly")
-                )
-                self.abort(event.request_id)
+            queue = self._queues.get(event.request_id)
+            if queue is not None and not queue.put(event):
+                self._drop(queue, event.request_id)
+
+    def _drop(self, queue: EventQueue, request_id: str) -> None:
+        """End every request whose events go to this queue."""
+        logger.warning("dropping request %s: its client reads nothing", request_id)
+        queue.replace(TokenEvent(request_id, finish_reason="error", error="the client reads too slowly"))
+        for other_id, other in list(self._queues.items()):
+            if other is queue:
+                self.abort(other_id)
 
     def _fail(self, reason: str) -> None:
-        if self.failure is None:
-            self.failure = reason
-            self._end_streams(reason)
-            self.on_failure()
+        if self.failure is not None:
+            return
+        self.failure = reason
+        self._end_streams(reason)
+        for future in self._calls:
+            _resolve(future, None, engine_failed())
+        self.on_failure()
 
     async def _watch(self) -> None:
+        """Notice a step that does not return, and a thread that has ended without a word."""
         while True:
-            await asyncio.sleep(min(self._step_seconds / 4, 5.0))
+            await asyncio.sleep(min(self._step_seconds / 4, WATCH_SECONDS))
             started = self._step_started
             if started is not None and time.monotonic() - started > self._step_seconds:
                 logger.error("a step has run for more than %g s: the engine hangs", self._step_seconds)
                 self._fail("the engine hangs")
+            elif not self._thread.is_alive():
+                self._fail("the engine's thread has ended")
 
 
 def _resolve(future: "asyncio.Future[Any]", result: Any, error: Exception | None) -> None:
-    if future.cancelled():
+    if future.done():  # cancelled, or the engine has failed
         return
     if error is None:
         future.set_result(result)

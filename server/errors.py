@@ -64,5 +64,9 @@ def overloaded(message: str, retry_after_s: int, code: str = "server_overloaded"
     return ApiError(503, message, code=code, headers={"retry-after": str(retry_after_s)})
 
 
+def engine_failed() -> ApiError:
+    return ApiError(503, "the engine has failed; the server is going down", code="engine_failed")
+
+
 def internal(request_id: str) -> ApiError:
     return ApiError(500, f"internal error; the server's log has it under request id {request_id}")

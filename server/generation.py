@@ -1,20 +1,20 @@
-"""One answer: from prompt ids to pieces of text with a finish reason, whoever carries them to the client."""
+"""From prompt ids to pieces of text with a finish reason; streams and whole answers are made from the same pieces."""
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine import SamplingParams
+from engine import SamplingParams, TokenEvent
 from engine.text.stream import TextStream
-from server.engine_thread import EngineStream, EngineThread
+from server.engine_thread import EngineThread, EventQueue
 from server.errors import ApiError
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a step added to choice `index`. The last one of a choice has a finish_reason."""
+    """What steps added to choice `index`. The last one of a choice has a finish_reason."""
 
     index: int
     text: str
@@ -40,15 +40,27 @@ class Usage:
 
 
 class Answer:
-    """An admitted request and its text. `close` is owed; it aborts what is not finished."""
+    """One choice: an admitted request and its text. `close` is owed; it aborts what is not finished.
+
+    events: where the choices of one client request meet. deadline: of the event loop's clock.
+    """
 
     def __init__(
-        self, thread: EngineThread, stream: EngineStream, text: TextStream, index: int, deadline: float
+        self,
+        thread: EngineThread,
+        text: TextStream,
+        *,
+        n_prompt: int,
+        events: EventQueue,
+        index: int,
+        deadline: float,
     ) -> None:
-        self._thread, self._stream, self._text = thread, stream, text
-        self._index = index
-        self._deadline = deadline
-        self.usage = Usage()
+        self.request_id = uuid.uuid4().hex
+        self.events = events
+        self.deadline = deadline
+        self.usage = Usage(n_prompt=n_prompt)
+        self.is_open = True
+        self._thread, self._text, self._index = thread, text, index
 
     @classmethod
     async def begin(
@@ -58,6 +70,7 @@ class Answer:
         params: SamplingParams,
         stops: Sequence[str],
         *,
+        events: EventQueue,
         index: int = 0,
         seconds: float = 3600.0,
     ) -> "Answer":
@@ -66,72 +79,74 @@ class Answer:
         assert tokenizer is not None, "a served model has a vocabulary"
         begins_text = bool(prompt_ids) and tokenizer.adds_space_after(prompt_ids[-1])
         text = TextStream(tokenizer, stops, skip_leading_space=begins_text)
-        stream = await thread.submit(uuid.uuid4().hex, prompt_ids, params)
-        answer = cls(thread, stream, text, index, asyncio.get_running_loop().time() + seconds)
-        answer.usage.n_prompt = len(prompt_ids)
+        deadline = asyncio.get_running_loop().time() + seconds
+        answer = cls(thread, text, n_prompt=len(prompt_ids), events=events, index=index, deadline=deadline)
+        await thread.submit(answer.request_id, prompt_ids, params, events)
         return answer
 
     def close(self) -> None:
-        self._thread.abort(self._stream.request_id)
+        self.is_open = False
+        self._thread.abort(self.request_id)
 
-    async def pieces(self) -> AsyncIterator[Piece]:
-        """Never an empty piece but the last. Raises ApiError when the engine fails or the deadline passes."""
-        try:
-            async for event in self._stream.until(self._deadline):
-                if event.finish_reason == "error":
-                    raise ApiError(500, event.error or "the request failed")
-                delta = self._text.push(event.token_ids)
-                self.usage.n_completion += delta.n_tokens
-                self.usage.n_cached = event.n_cached
-                if delta.stopped:
-                    yield Piece(self._index, delta.text, "stop")
-                    return
-                if event.finish_reason is not None:
-                    rest = self._text.flush()
-                    reason = "stop" if rest.stopped else event.finish_reason
-                    yield Piece(
-                        self._index, delta.text + rest.text, "length" if reason == "length" else "stop"
-                    )
-                    return
-                if delta.text:
-                    yield Piece(self._index, delta.text)
-        except TimeoutError:
-            raise ApiError(504, "the request took longer than this server allows", code="timeout") from None
-        finally:
+    def take(self, event: TokenEvent) -> Piece | None:
+        """What an event adds to the text, None where that is nothing yet. Raises ApiError when the engine failed."""
+        if not self.is_open:  # tokens that were chosen after the one that completed a stop string
+            return None
+        if event.finish_reason == "error":
+            raise ApiError(500, event.error or "the request failed")
+        delta = self._text.push(event.token_ids)
+        self.usage.n_completion += delta.n_tokens
+        self.usage.n_cached = event.n_cached
+        if delta.stopped:
             self.close()
+            return Piece(self._index, delta.text, "stop")
+        if event.finish_reason is None:
+            return Piece(self._index, delta.text) if delta.text else None
+        self.close()
+        rest = self._text.flush()
+        reason: Literal["stop", "length"] = "stop"
+        if event.finish_reason == "length" and not rest.stopped:
+            reason = "length"
+        return Piece(self._index, delta.text + rest.text, reason)
 
 
-async def interleaved(answers: Sequence[Answer]) -> AsyncIterator[Piece]:
-    """The pieces of several answers as they come. An error of one ends all."""
-    if len(answers) == 1:
-        async for piece in answers[0].pieces():
-            yield piece
-        return
-    arrived: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
-
-    async def forward(answer: Answer) -> None:
-        try:
-            async for piece in answer.pieces():
-                arrived.put_nowait(piece)
-            arrived.put_nowait(None)
-        except Exception as error:
-            arrived.put_nowait(error)
-
-    tasks = [asyncio.create_task(forward(answer)) for answer in answers]
+async def arrivals(answers: Sequence[Answer]) -> AsyncIterator[list[Piece]]:
+    """The pieces of one client request's choices, in lists of those that came together: after each step of the
+    engine for a client that keeps up, more at once for one that does not. Never an empty piece but the last of a
+    choice. Raises ApiError when one of them fails or the deadline passes, and that ends all."""
+    loop = asyncio.get_running_loop()
+    events, deadline = answers[0].events, answers[0].deadline
+    by_id = {answer.request_id: answer for answer in answers}
+    timer = loop.call_at(deadline, events.wake)
     try:
-        n_open = len(tasks)
-        while n_open:
-            item = await arrived.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                n_open -= 1
-            else:
-                yield item
+        while any(answer.is_open for answer in answers):
+            pieces, failure = _pieces(await events.take(), by_id)
+            if pieces:
+                yield pieces
+            if failure is not None:
+                raise failure
+            if loop.time() >= deadline:
+                raise ApiError(504, "the request took longer than this server allows", code="timeout")
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        timer.cancel()
+
+
+def _pieces(events: Sequence[TokenEvent], by_id: Mapping[str, Answer]) -> tuple[list[Piece], ApiError | None]:
+    """What came before a failure is told before it."""
+    pieces: list[Piece] = []
+    for event in events:
+        try:
+            piece = by_id[event.request_id].take(event)
+        except ApiError as error:
+            return pieces, error
+        if piece is not None:
+            pieces.append(piece)
+    return pieces, None
+
+
+def close_all(answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        answer.close()
 
 
 def usage_of(answers: Sequence[Answer]) -> Usage:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from engine import ContextLengthError, SamplingParams
-from server.engine_thread import EngineThread
-from server.errors import ApiError, overloaded
-from server.generation import Answer, Piece, interleaved
+from server.engine_thread import EngineThread, EventQueue
+from server.errors import ApiError, engine_failed, overloaded
+from server.generation import Answer, Piece, arrivals, close_all
 from server.settings import Settings
 
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class Service:
 
     def require_ready(self) -> None:
         if self.thread.failure is not None:
-            raise ApiError(503, "the engine has failed; the server is going down", code="engine_failed")
+            raise engine_failed()
         if self.draining:
             raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
 
@@ -86,13 +86,14 @@ class Service:
     ) -> list[Answer]:
         """All prompts admitted, or none: what one of them raises ends the others."""
         answers: list[Answer] = []
+        events = EventQueue()
         try:
             for prompt_ids in prompts:
                 self.engine.validate(prompt_ids, params)
             for index, prompt_ids in enumerate(prompts):
                 seconds = self.settings.request_seconds
                 answer = await Answer.begin(
-                    self.thread, prompt_ids, params, stops, index=index, seconds=seconds
+                    self.thread, prompt_ids, params, stops, events=events, index=index, seconds=seconds
                 )
                 answers.append(answer)
         except BaseException:
@@ -106,18 +107,14 @@ def _texts(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
     return (content for message in messages if isinstance(content := message.get("content"), str))
 
 
-def close_all(answers: Sequence[Answer]) -> None:
-    for answer in answers:
-        answer.close()
-
-
 async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:
     """(text, finish_reason) of each choice, unless the client leaves first: then everything is aborted."""
 
     async def gather_pieces() -> list[tuple[str, str]]:
         pieces: list[list[Piece]] = [[] for _ in answers]
-        async for piece in interleaved(answers):
-            pieces[piece.index].append(piece)
+        async for arrived in arrivals(answers):
+            for piece in arrived:
+                pieces[piece.index].append(piece)
         return [("".join(p.text for p in own), own[-1].finish_reason or "stop") for own in pieces]
 
     try:

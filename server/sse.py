@@ -3,27 +3,29 @@ one json.dumps of its text and two joins."""
 
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 
 from server.errors import ApiError, error_object
-from server.generation import Answer, Piece, Usage, interleaved, usage_of
+from server.generation import Answer, Piece, Usage, arrivals, close_all, usage_of
 from server.settings import Settings
 
 logger = logging.getLogger("espalier.server")
 
 DONE = b"data: [DONE]\n\n"
+SoFar = Callable[[], Usage]
 _MARK = "\x00piece\x00"
 
 
 class Frames:
     """The events of one answer: kind "chat" or "text"; base holds id, object, created, model, ...
 
-    include_usage: the last event carries the usage. continuous_usage: every event carries the usage so far, which is
-    then an argument of each method; without it the argument is not looked at.
+    include_usage: the last event carries the usage. continuous_usage: every event carries the usage so far,
+    which each method asks for; without it none is counted.
     """
 
     def __init__(
@@ -39,10 +41,10 @@ class Frames:
     def answer_id(self) -> str:
         return str(self._base["id"])
 
-    def role(self, index: int, so_far: Usage) -> bytes:
+    def role(self, index: int, so_far: SoFar) -> bytes:
         return self._event(index, {"delta": {"role": "assistant", "content": ""}}, so_far)
 
-    def text(self, index: int, text: str, so_far: Usage) -> bytes:
+    def text(self, index: int, text: str, so_far: SoFar) -> bytes:
         if self.continuous_usage:
             return self._event(index, self._content(text), so_far)
         if index not in self._templates:
@@ -51,7 +53,7 @@ class Frames:
         before, after = self._templates[index]
         return before + json.dumps(text).encode() + after
 
-    def finish(self, index: int, reason: str, so_far: Usage) -> bytes:
+    def finish(self, index: int, reason: str, so_far: SoFar) -> bytes:
         return self._event(index, {"delta": {}} if self._chat else {"text": ""}, so_far, reason)
 
     def usage(self, total: Usage) -> bytes:
@@ -60,13 +62,13 @@ class Frames:
     def _content(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text}} if self._chat else {"text": text}
 
-    def _event(self, index: int, content: dict[str, Any], so_far: Usage, reason: str | None = None) -> bytes:
+    def _event(self, index: int, content: dict[str, Any], so_far: SoFar, reason: str | None = None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
         return _data({**self._base, "choices": [choice], **self._usage_field(so_far)})
 
-    def _usage_field(self, so_far: Usage) -> dict[str, Any]:
+    def _usage_field(self, so_far: SoFar) -> dict[str, Any]:
         if self.continuous_usage:
-            return {"usage": so_far.as_dict()}
+            return {"usage": so_far().as_dict()}
         return {"usage": None} if self.include_usage else {}
 
 
@@ -75,42 +77,40 @@ def _data(value: dict[str, Any]) -> bytes:
 
 
 async def events(answers: Sequence[Answer], frames: Frames, *, chat: bool) -> AsyncIterator[bytes]:
-    """The whole stream, [DONE] included. Any exception, ours too, ends it in an event that says so: a client cannot
-    tell a stream that stops without one from a whole answer."""
+    """The whole stream, [DONE] included; the events that came together are one piece of it. Any exception, ours too,
+    ends it in an event that says so: a client cannot tell a stream that stops without one from a whole answer."""
+    so_far = partial(usage_of, answers)
     try:
         if chat:
-            for index in range(len(answers)):
-                yield frames.role(index, usage_of(answers))
-        async for piece in interleaved(answers):
-            for frame in _frames_of(piece, frames, usage_of(answers)):
-                yield frame
+            yield b"".join(frames.role(index, so_far) for index in range(len(answers)))
+        async for pieces in arrivals(answers):
+            yield b"".join(frame for piece in pieces for frame in _frames_of(piece, frames, so_far))
         if frames.include_usage:
-            yield frames.usage(usage_of(answers))
+            yield frames.usage(so_far())
     except ApiError as error:
         yield _data(error_object(error.status, error.message, param=error.param, code=error.code))
     except Exception:
         logger.exception("stream %s failed", frames.answer_id)
         yield _data(error_object(500, f"internal error; the server's log has it under {frames.answer_id}"))
     finally:
-        for answer in answers:
-            answer.close()
+        close_all(answers)
     yield DONE
 
 
-def _frames_of(piece: Piece, frames: Frames, so_far: Usage) -> list[bytes]:
-    out = [frames.text(piece.index, piece.text, so_far)] if piece.text else []
+def _frames_of(piece: Piece, frames: Frames, so_far: SoFar) -> Iterator[bytes]:
+    if piece.text:
+        yield frames.text(piece.index, piece.text, so_far)
     if piece.finish_reason is not None:
-        out.append(frames.finish(piece.index, piece.finish_reason, so_far))
-    return out
+        yield frames.finish(piece.index, piece.finish_reason, so_far)
 
 
 def response(body: AsyncIterator[bytes], settings: Settings) -> EventSourceResponse:
-    """The stream as a response; comments keep it open through long prefills."""
+    """The stream as a response; comments keep it open through long prefills. A client that takes nothing is the
+    connection's business (http_protocol.py), so that no event needs a timer."""
     return EventSourceResponse(
         body,
         media_type="text/event-stream; charset=utf-8",
         sep="\n",
         ping=settings.ping_seconds,
         ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
-        send_timeout=settings.send_seconds or None,
     )

@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from server import sse
 from server.body import read_json, validated
-from server.generation import usage_of
+from server.generation import close_all, usage_of
 from server.schemas.completions import LATER, CompletionRequest
 from server.schemas.generation import count_unknown, refuse_later_fields
-from server.service import Service, close_all, collect
+from server.service import Service, collect
 
 router = APIRouter()
 
