@@ -1,45 +1,29 @@
-"""Ids from what a pass has left on the backend: those that the device chose, and those of rows that the host decides.
+"""What was chosen for each row of a step, as the engine reads it."""
 
-A backend that chooses tokens sends eight bytes a row. Only rows with more changes than a pass has room for
-(choice_plan.py) cross as they are, and sampling.py draws from them. The token is the same either way.
-"""
+import math
+from typing import NamedTuple
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
-
-from engine.forward import Output
-from engine.request import Request
-from engine.sampling import Sampled, of_peak, sample
-from kernels.ops import Ops
+from kernels.choice_row import ChosenTokens
 
 
-def fetch(ops: Ops, output: Output, by_host: Sequence[int]) -> Callable[[], np.ndarray] | None:
-    """Begin to bring the device's choices to the host (`Chooser.fetch`); None where the host decides every row."""
-    if ops.chooser is None or output.chosen is None or len(by_host) == output.n_rows:
-        return None
-    return ops.chooser.fetch(output.chosen)
+class Sampled(NamedTuple):
+    """The chosen id, or why there is none (one line) and -1."""
+
+    token_id: int
+    error: str | None = None
 
 
-def choose(
-    ops: Ops,
-    output: Output,
-    fetched: Callable[[], np.ndarray] | None,
-    by_host: Sequence[int],
-    requests: Sequence[Request],
-) -> list[Sampled]:
-    """One token for each row: row i for requests[i], as sampling.sample would choose from all of the logits."""
-    if fetched is None:
-        return sample(ops.to_host(output.logits)[: output.n_rows], requests)
-    pairs = fetched()[: output.n_rows]
-    chosen = [
-        of_peak(int(token_id), float(peak))
-        for peak, token_id in zip(pairs[:, 0], pairs[:, 1].view(np.int32), strict=True)
-    ]
-    if by_host:
-        rows = ops.take_rows(output.logits, ops.index_array(np.array(by_host)))
-        for i, sampled in zip(
-            by_host, sample(ops.to_host(rows), [requests[i] for i in by_host]), strict=True
-        ):
-            chosen[i] = sampled
-    return chosen
+NOT_FINITE = Sampled(-1, "the model's logits are not finite")
+ALL_MASKED = Sampled(-1, "every token of the vocabulary is masked")
+
+
+def sampled_tokens(chosen: ChosenTokens) -> list[Sampled]:
+    """One for each row. A row whose logits are not finite is an error of its request alone."""
+    pairs = zip(chosen.token_ids.tolist(), chosen.highest.tolist(), strict=True)
+    return [_sampled(token_id, highest) for token_id, highest in pairs]
+
+
+def _sampled(token_id: int, highest: float) -> Sampled:
+    if math.isfinite(highest):
+        return Sampled(token_id)
+    return ALL_MASKED if highest == -math.inf else NOT_FINITE

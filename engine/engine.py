@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.block_pool import BlockPool
+from engine.choosing import Sampled
 from engine.errors import ContextLengthError, EspalierError, RequestError
 from engine.kv_cache import KVCache, KVShape, new_kv_cache
 from engine.request import Request
 from engine.runner import Flight, Runner
-from engine.sampling import Sampled, resolve_seed, validate
+from engine.sampling import resolve_seed, validate
 from engine.scheduler import ScheduledChunk, Scheduler
 from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
 
@@ -43,6 +44,7 @@ class Engine:
         shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
         self._runner = Runner(loaded.model, loaded.ops, self.kv)
+        self._looks_ahead = loaded.ops.runs_asynchronously
         self._flight: Flight | None = None  # launched ahead of its turn
         self._scheduler = Scheduler(
             BlockPool(self.kv.n_blocks, self.kv.block_size),
@@ -88,7 +90,8 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """The events of one forward pass, if there is work: the requests that have a new token or have ended.
 
-        Where the backend chooses tokens, the pass after it is launched before they are read: a GPU never waits.
+        Where the backend runs asynchronously, the pass after it is launched before its tokens are read, so that a GPU
+        never waits.
         An exception is our bug and leaves every request where it was: call `fail_all`, then go on or end.
         """
         flight, self._flight = self._flight, None
@@ -126,7 +129,7 @@ class Engine:
 
     def _launch_after(self, flight: Flight) -> Flight | None:
         """The next step, where nothing of it depends on what `flight` chooses but tokens that are on the device."""
-        tokens = self._scheduler.schedule_ahead(flight.chunks) if flight.can_be_followed else []
+        tokens = self._scheduler.schedule_ahead(flight.chunks) if self._looks_ahead and flight.output else []
         return self._runner.launch_after(flight, tokens) if tokens else None
 
     def _land(self, flight: Flight) -> list[TokenEvent]:

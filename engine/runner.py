@@ -1,23 +1,20 @@
-"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids (choosing.py).
+"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids that it chooses.
 
 Prefill and decode take the same path; only chunks that end at a sequence's newest token have a row to sample.
-Launching and reading are two calls: on a backend that chooses tokens itself the next step can be launched between
-them, so that a GPU has work while the host reads, sends and schedules.
+Launching and reading are two calls: on a backend that runs asynchronously the next step can be launched between them,
+so that a GPU has work while the host reads, sends and schedules.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from engine.batch import Chunk
-from engine.choice_plan import ChoicePlan, plan_choices
-from engine.choosing import choose, fetch
+from engine.choice_rows import rows_of
+from engine.choosing import Sampled, sampled_tokens
 from engine.forward import ForwardPass, Output, Predecessor
 from engine.kv_cache import KVCache
-from engine.request import Request
-from engine.sampling import Sampled
 from engine.scheduler import NextToken, ScheduledChunk
+from kernels.choice_row import ChosenTokens
 from kernels.ops import Ops
 
 
@@ -28,15 +25,8 @@ class Flight(NamedTuple):
     rows: Sequence[
         int | None
     ]  # of the output, chunk by chunk; None where a chunk ends before its sequence does
-    requests: Sequence[Request]  # of those rows
-    output: Output | None
-    by_host: Sequence[int]  # rows whose tokens the host chooses
-    fetched: Callable[[], np.ndarray] | None  # of `choosing.fetch`
-
-    @property
-    def can_be_followed(self) -> bool:
-        """Every token is chosen where the next step can find it."""
-        return self.fetched is not None and not self.by_host
+    output: Output | None  # None: no chunk has a row
+    fetched: Callable[[], ChosenTokens] | None  # `Ops.fetch_chosen`
 
 
 class Runner:
@@ -49,44 +39,35 @@ class Runner:
     def launch(self, chunks: Sequence[ScheduledChunk]) -> Flight:
         """Start a step; backends that have nothing to wait for also end it."""
         requests = [chunk.request for chunk in chunks if chunk.is_last]
-        plan = plan_choices(requests) if self._ops.chooser else None
-        output = self._forward.compute([_chunk(chunk) for chunk in chunks], plan)
+        output = self._forward.compute([_chunk(chunk) for chunk in chunks], rows_of(requests))
         numbers = iter(range(len(requests)))
         rows = [next(numbers) if chunk.is_last else None for chunk in chunks]
-        return self._flight(chunks, rows, requests, plan, output)
+        return self._flight(chunks, rows, output)
 
     def launch_after(self, flight: Flight, tokens: Sequence[NextToken]) -> Flight:
-        """Start the step after one that `can_be_followed` and that nobody has read."""
+        """Start the step after one that nobody has read and in which every chunk has a row."""
         assert flight.output is not None
+        assert flight.output.chosen is not None
         requests = [token.request for token in tokens]
         chunks = [Chunk((0,), len(request.token_ids), request.block_ids) for request in requests]
-        # Each of its chunks has a row, or its last tokens would not all have been chosen.
         predecessor = Predecessor(flight.output.chosen, [token.chunk for token in tokens])
-        plan = plan_choices(requests, n_unread=1)
-        output = self._forward.compute(chunks, plan, predecessor)
+        output = self._forward.compute(chunks, rows_of(requests, n_unread=1), predecessor)
         rows = list(range(len(requests)))
-        return self._flight(
-            [ScheduledChunk(request, 1) for request in requests], rows, requests, plan, output
-        )
+        return self._flight([ScheduledChunk(request, 1) for request in requests], rows, output)
 
     def read(self, flight: Flight) -> list[Sampled | None]:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
-        if flight.output is None:
+        if flight.fetched is None:
             return [None] * len(flight.chunks)
-        chosen = choose(self._ops, flight.output, flight.fetched, flight.by_host, flight.requests)
-        return [None if row is None else chosen[row] for row in flight.rows]
+        sampled = sampled_tokens(flight.fetched())
+        return [None if row is None else sampled[row] for row in flight.rows]
 
     def _flight(
-        self,
-        chunks: Sequence[ScheduledChunk],
-        rows: Sequence[int | None],
-        requests: Sequence[Request],
-        plan: ChoicePlan | None,
-        output: Output | None,
+        self, chunks: Sequence[ScheduledChunk], rows: Sequence[int | None], output: Output | None
     ) -> Flight:
-        by_host = plan.by_host if plan else list(range(len(requests)))
-        fetched = None if output is None else fetch(self._ops, output, by_host)
-        return Flight(chunks, rows, requests, output, by_host, fetched)
+        if output is None or output.chosen is None:
+            return Flight(chunks, rows, output, None)
+        return Flight(chunks, rows, output, self._ops.fetch_chosen(output.chosen, output.n_rows))
 
 
 def _chunk(scheduled: ScheduledChunk) -> Chunk:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.quant_tensor import QuantTensor
 
 Array = Any  # numpy.ndarray on the CPU and the reference backend
@@ -41,15 +42,6 @@ class AttentionBatch(NamedTuple):
     block_table: Array  # [n_seqs, max_blocks]  KV block ids, in order; unused entries -1
 
 
-class Selection(NamedTuple):
-    """What `Chooser.choose` goes by, row by row: of engine.choice_plan.DRAW and engine.penalties.CHANGE, int32."""
-
-    draws: Array  # [n_rows, 18]
-    changes: Array | None  # [n_changes, 4]; None: no row has any
-    starts: Array  # [n_rows + 1]: row i has changes[starts[i]:starts[i + 1]], ids once each
-    token_ids: Array  # of the pass; row i's is at i where its draw has n_unread
-
-
 class Ops(Protocol):
     """One backend."""
 
@@ -57,8 +49,10 @@ class Ops(Protocol):
     kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_kv_cache takes
 
     @property
-    def chooser(self) -> "Chooser | None":
-        """None where the logits are the host's: nothing is saved by choosing from them here."""
+    def runs_asynchronously(self) -> bool:
+        """Operations return before they have run. A step that is launched before the last one's tokens are read then
+        keeps the device busy; where operations run at once it would only delay those tokens.
+        """
 
     # Loading: once per model.
 
@@ -103,8 +97,8 @@ class Ops(Protocol):
     # Each step.
 
     def begin_step(self) -> None:
-        """Forget every array returned since the last call; their memory is used again. But `Chooser.pass_on` may
-        still read what the last pass chose."""
+        """Forget every array returned since the last call; their memory is used again. But `pass_on` may still
+        read what the last pass chose."""
 
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
         """The sequences and block-table columns to give a decode pass that needs these: the same or more.
@@ -176,27 +170,26 @@ class Ops(Protocol):
     def silu_mul(self, gate: Array, up: Array) -> Array:
         """silu(gate) * up, elementwise."""
 
+    # What the last rows of logits are for.
 
-class Chooser(Protocol):
-    """Chooses tokens where the logits are. A pass that is recorded may hold the choice."""
+    def choose(self, logits: Array, choices: Choices) -> Chosen:
+        """A token for each row of logits [n_rows, n_vocab], which stay as they are.
 
-    def choose(self, logits: Array, selection: Selection) -> Array:
-        """A token for each row: [n_rows, n_vocab] -> [n_rows, 2].
-
-        First the changes are made, in logits, as `engine.penalties.changed` makes them, with the pass's own token
-        counted once more where a draw has n_unread. The result has the row's highest logit, which for a NaN is one,
-        and the token id as int32 bits in a float's place: at temperature 0 or beside a logit that is not finite the
-        id numpy.argmax gives, else what `engine.philox.draw` does of those of the top_k (0: all), of these of the
-        top_p of the mass (engine/masses.py), for which (logit - highest) / temperature >= floor.
+        kernels/reference/choice.py says which: every backend gives its tokens and its log-probabilities, bit for bit.
+        A row that has NaN or +infinity after its changes, or nothing but -infinity, gives that as its highest logit
+        and the id numpy.argmax gives. A pass that is recorded may hold the choice.
         """
 
-    def fetch(self, chosen: Array) -> Callable[[], np.ndarray]:
-        """Begin to bring what `choose` returned to the host. Whoever calls the result waits for that and for no later
-        work, and gets float32 [n_rows, 2], valid until the next `fetch` but one: a backend serves one engine at a
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        """Begin to bring the first n_rows of a choice to the host.
+
+        Calling the result waits for that choice and for no later work. What it returns is valid until the next
+        `fetch_chosen` but one, or until the recorded pass that chose runs again: a backend serves one engine at a
         time.
         """
 
-    def pass_on(self, chosen: Array, rows: Array, token_ids: Array) -> None:
-        """token_ids[i] becomes the id in chosen[rows[i]], where rows[i] is not negative: a pass can follow one whose
-        tokens nobody has read yet. chosen is of the pass before, rows and token_ids are index arrays of this one.
+    def pass_on(self, chosen: Chosen, rows: Array, token_ids: Array) -> None:
+        """token_ids[i] becomes the id chosen for row rows[i], where rows[i] is not negative: a pass can follow one
+        whose tokens nobody has read yet. chosen is the pass before's; rows and token_ids are index
+        arrays of this one.
         """

@@ -311,6 +311,16 @@ public:
         });
     }
 
+    // Until the choice is a native step.
+    void call(nb::callable f) {
+        f();
+        if (recording_ != nullptr)
+            recording_->add("choose", [f] {
+                const nb::gil_scoped_acquire gil;
+                f();
+            });
+    }
+
     void nearest_iq4_kt(bool high_offset, const Floats& targets, const Floats& weights, const IdsOut& out) {
         require(targets.ndim() == 2 && dim(targets, 1) == 4 && out.shape(0) == targets.shape(0),
                 "nearest_iq4_kt: targets is [n_groups, 4], out [n_groups]");

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch, Result, Rotation
 from kernels.process_limits import default_threads
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+from kernels.reference import choice
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 _LANES = 16
@@ -123,7 +125,7 @@ class CpuOps:
     """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"
-    chooser = None
+    runs_asynchronously = False
     kv_types = KV_TYPES
 
     def __init__(self, threads: int | None = None, isa: str | None = None, planes: int = 1) -> None:
@@ -302,3 +304,20 @@ class CpuOps:
         out = self._arena.take(*gate.shape)
         self._native.silu_mul(gate, up, out)
         return out
+
+    def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
+        chosen = choice.choose(logits, choices)
+
+        def again() -> None:
+            for kept, made in zip(chosen, choice.choose(logits, choices), strict=True):
+                if kept is not None:
+                    kept[...] = made
+
+        self._native.call(again)
+        return chosen
+
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        return lambda: on_host(chosen, n_rows)
+
+    def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
+        choice.pass_on(chosen, rows, token_ids)

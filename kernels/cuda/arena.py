@@ -14,7 +14,9 @@ import numpy as np
 from kernels.cuda.device import Device, DeviceBuffer
 
 ALIGNMENT = 256  # bytes, of everything handed out
-INDEX_BYTES = 16 << 20  # token ids, positions, slots, block tables and changes of logits of one step
+INDEX_BYTES = (
+    16 << 20
+)  # at first: token ids, positions, slots, block tables and changes of logits of one step
 
 
 class Int8Form(NamedTuple):
@@ -99,7 +101,9 @@ class Arena:
 class IndexArena:
     """int32 arrays of one step, in the order of its calls, sent to the device in one copy.
 
-    Two steps in flight use one host buffer in turn: `reset` waits until the last copy from it has run.
+    Two steps in flight use one host buffer in turn: `reset` waits until the last copy from it has run. A step that
+    needs more memory than there is gets a second, larger buffer for the rest of its arrays, and later steps use
+    that one.
     """
 
     def __init__(self, device: Device) -> None:
@@ -109,19 +113,26 @@ class IndexArena:
         self._end = 0
         self._sent = 0
         self._copied: object | None = None  # event
+        self._first: int = self._buffer.pointer  # of the step's first buffer
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the step's arrays lie: those of two steps with equal places and shapes have equal addresses."""
+        return self._first, self._buffer.pointer
 
     def reset(self) -> None:
         if self._copied is not None:
             self._copied.synchronize()  # type: ignore[attr-defined]
         self._end = self._sent = 0
         self._copied = None
+        self._first = self._buffer.pointer
 
     def put(self, values: np.ndarray) -> DeviceArray:
-        """A copy of values, int32, on the device after the next `send`. Raises ValueError beyond INDEX_BYTES."""
+        """A copy of values, int32, on the device after the next `send`."""
         ints = np.ascontiguousarray(values, np.int32)
+        if _aligned(self._end + ints.nbytes) > self._host.nbytes:
+            self._grow(ints.nbytes)
         start, self._end = self._end, _aligned(self._end + ints.nbytes)
-        if self._end > INDEX_BYTES:
-            raise ValueError(f"the index arrays of one pass take more than {INDEX_BYTES} bytes")
         self._host[start : start + ints.nbytes] = ints.reshape(-1).view(np.uint8)
         return DeviceArray(self._buffer.pointer + start, ints.shape, self._buffer)
 
@@ -132,6 +143,14 @@ class IndexArena:
         self._device.upload(self._buffer.pointer + self._sent, self._host[self._sent : self._end])
         self._sent = self._end
         self._copied = self._device.mark()
+
+    def _grow(self, n_bytes: int) -> None:
+        """Room for n_bytes more, in another buffer. Arrays of this step hold the one that they lie in."""
+        self.send()
+        self._device.synchronize()  # the host's buffer is about to go
+        size = 1 << (self._host.nbytes + n_bytes).bit_length()
+        self._buffer, self._host = self._device.allocate(size), self._device.pinned(size)
+        self._end = self._sent = 0
 
 
 def _int8_bytes(n_rows: int, n: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.cpu.ops import CpuOps
 from kernels.cuda import attention_launch
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
@@ -29,7 +30,7 @@ from kernels.cuda.linear_forms import (
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import ATTENTIONS, AttentionBatch, Chooser, Result, Rotation
+from kernels.ops import ATTENTIONS, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
@@ -48,6 +49,7 @@ class CudaOps:
     """
 
     name = "cuda"
+    runs_asynchronously = True
     kv_types = KV_TYPES
 
     def __init__(self, device: int = 0, planes: int = 1, attention: str = "exact") -> None:
@@ -71,10 +73,6 @@ class CudaOps:
     def device(self) -> Device:
         """Where its launches go: for tools that time them."""
         return self._device
-
-    @property
-    def chooser(self) -> Chooser:
-        return self._chooser
 
     # Loading
 
@@ -143,7 +141,7 @@ class CudaOps:
 
     def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
         self._indices.send()
-        return self._recorder.run(key, compute)
+        return self._recorder.run((key, self._indices.place), compute)
 
     def to_host(self, x: DeviceArray) -> np.ndarray:
         n_bytes = 4 * int(np.prod(x.shape))
@@ -333,6 +331,15 @@ class CudaOps:
         grid = (-(-n // THREADS), n_tokens)
         self._run("activations", "silu_mul", grid, THREADS, gate, up, n, out, *_int8_form(out))
         return out
+
+    def choose(self, logits: DeviceArray, choices: Choices) -> Chosen:
+        return self._chooser.choose(logits, choices)
+
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        return self._chooser.fetch(chosen, n_rows)
+
+    def pass_on(self, chosen: Chosen, rows: DeviceArray, token_ids: DeviceArray) -> None:
+        self._chooser.pass_on(chosen, rows, token_ids)
 
     def _activation(self, n_tokens: int, n: int) -> DeviceArray:
         """What a linear is likely to read next. Its kernel writes one plane: two are made where they are read."""

@@ -1,6 +1,6 @@
 // Penalties and biases, the highest logit of each row and where it is, draws at a temperature: no row need go to the host.
 // x float32 [n_rows, n]. Bound by memory at many rows, by latency at few: a row is shared out to ceil(n / 4096) blocks.
-#include "common/logarithm.h"
+#include "common/choice.h"
 #include "common/mass.h"
 #include "cuda/intrinsics.cuh"
 
@@ -9,59 +9,25 @@ namespace espalier {
 constexpr int kThreads = 256;
 constexpr int kPart = 4096;  // values of one block
 
-struct Draw {  // engine/choice_plan.py, DRAW
-    double temperature;  // 0: the peak is chosen
-    double floor;        // of (logit - peak) / temperature: min_p's, or -infinity
-    uint32_t key[2];     // the seed
-    uint32_t position;
-    uint32_t top_k;  // only so many of the highest logits may be drawn; 0: all
-    double top_p;    // only the highest that hold so much of the mass
-    double frequency_penalty, presence_penalty;
-    float repetition_penalty;
-    float rate;         // of mass_of
-    uint32_t n_unread;  // 1: the row's token of this pass is an answer that no change counts yet
-    uint32_t unused;
-};
-static_assert(sizeof(Draw) == 72, "rows of int32 [18]");
-
-struct Change {  // engine/penalties.py, CHANGE
-    int id;
-    int n_answered;
-    int is_seen;
-    float bias;
-};
-
-ESP_FN float changed(float x, const Change& change, const Draw& draw) {
-    if (change.is_seen) x = x > 0.0f ? x / draw.repetition_penalty : x * draw.repetition_penalty;
-    if (change.n_answered) x = x - float(double(change.n_answered) * draw.frequency_penalty + draw.presence_penalty);
-    return x + change.bias;
-}
-
-// ---- Penalties and biases, in x: changes[starts[row]] up to starts[row + 1], ids once each, and token_ids[row] where it is
-// unread.   grid n_rows   block 256
-extern "C" __global__ void __launch_bounds__(kThreads) change_logits(float* x, int n, const Draw* draws, const Change* changes,
-                                                                    const int* starts, const int* token_ids) {
+// ---- y [n_rows, n]: x after penalties and biases, changes[starts[row]] up to starts[row + 1], ids once each, and
+// token_ids[row] where it is unread.   grid n_rows   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) change_logits(const float* x, int n, const ChoiceRow* rows,
+                                                                    const Change* changes, const int* starts,
+                                                                    const int* token_ids, float* y) {
     __shared__ int met;
-    const int row = blockIdx.x;
-    const Draw draw = draws[row];
-    const int unread = draw.n_unread ? token_ids[row] : -1;
-    x += int64_t(row) * n;
+    const ChoiceRow row = rows[blockIdx.x];
+    const int unread = row.n_unread ? token_ids[blockIdx.x] : -1;
+    x += int64_t(blockIdx.x) * n, y += int64_t(blockIdx.x) * n;
+    for (int i = threadIdx.x; i < n; i += kThreads) y[i] = x[i];
     if (threadIdx.x == 0) met = 0;
     block_sync();
-    for (int i = starts[row] + int(threadIdx.x); i < starts[row + 1]; i += kThreads) {
+    for (int i = starts[blockIdx.x] + int(threadIdx.x); i < starts[blockIdx.x + 1]; i += kThreads) {
         Change change = changes[i];
-        if (change.id == unread) change.n_answered += 1, change.is_seen = 1, met = 1;
-        x[change.id] = changed(x[change.id], change, draw);
+        if (change.token_id == unread) change.n_answered += 1, change.is_seen = 1, met = 1;
+        y[change.token_id] = changed(x[change.token_id], change, row);
     }
     block_sync();
-    if (threadIdx.x == 0 && unread >= 0 && !met) x[unread] = changed(x[unread], {unread, 1, 1, -0.0f}, draw);
-}
-
-// Orders (value, id) pairs as numpy.argmax does: NaN before everything, +0 like -0, of equals the lower id.
-ESP_FN uint64_t key_of(float value, int id) {
-    const uint32_t bits = value == 0.0f ? 0u : bits_from_float(value);
-    const uint32_t ordered = value != value ? ~0u : (bits >> 31 ? ~bits : bits | 1u << 31);
-    return uint64_t(ordered) << 32 | uint32_t(~id);
+    if (threadIdx.x == 0 && unread >= 0 && !met) y[unread] = changed(x[unread], {unread, 1, 1, -0.0f}, row);
 }
 
 // The highest key of the warp, in every lane.
@@ -106,8 +72,8 @@ extern "C" __global__ void __launch_bounds__(32) peaks(const float* x, int n, co
     out[2 * blockIdx.x + 1] = float_from_bits(id);
 }
 
-// ---- drawing: the highest of (logit - peak) / temperature + Gumbel noise, as engine/sampling.py and philox.py draw it, in
-// plain double operations, so that the token is theirs.
+// ---- drawing: the highest of (logit - peak) / temperature + Gumbel noise, as kernels/reference draws it, in
+// plain double operations, so that the token is the same.
 
 struct Candidate {
     uint64_t key;  // the order of the sum; 0 where there is none
@@ -127,31 +93,6 @@ ESP_FN Candidate warp_best(Candidate best) {
     }
     return best;
 }
-
-ESP_FN uint64_t ordered_bits(double value) {
-    const uint64_t bits = value == 0.0 ? 0u : bits_from_double(value);
-    return bits >> 63 ? ~bits : bits | 1ull << 63;
-}
-
-// Philox4x32-10: the words of counter (group, position, 0, 0), for tokens 4 group .. 4 group + 3.
-ESP_FN void philox(uint32_t group, const Draw& draw, uint32_t (&words)[4]) {
-    uint32_t c0 = group, c1 = draw.position, c2 = 0, c3 = 0, k0 = draw.key[0], k1 = draw.key[1];
-#pragma unroll
-    for (int i = 0; i < 10; ++i) {
-        const uint64_t p0 = uint64_t(c0) * 0xD2511F53u, p1 = uint64_t(c2) * 0xCD9E8D57u;
-        c0 = uint32_t(p1 >> 32) ^ c1 ^ k0, c1 = uint32_t(p1);
-        c2 = uint32_t(p0 >> 32) ^ c3 ^ k1, c3 = uint32_t(p0);
-        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    words[0] = c0, words[1] = c1, words[2] = c2, words[3] = c3;
-}
-
-ESP_FN double gumbel(uint32_t word) {
-    const double number = (double(word) + 0.5) * 0x1p-32;
-    return -logarithm(-logarithm(number));
-}
-
-ESP_FN bool is_drawn(const Draw& draw, float peak) { return draw.temperature > 0.0 && peak - peak == 0.0f; }
 
 // ---- Which keys may be drawn: the highest ones whose amounts together reach a target. For top_k an amount is one, for top_p
 // the token's mass; both are integers, so that the order of the sums is nobody's business.
@@ -229,11 +170,11 @@ ESP_FN uint64_t least_needed(const float* x, int n, uint64_t from, double target
 
 // ---- bounds [n_rows]: the least key of those that top_k and then top_p leave, 0 where they leave all.   grid n_rows
 // block 256
-extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const float* x, int n, const Draw* draws,
+extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const float* x, int n, const ChoiceRow* draws,
                                                                      const float* peaks, uint64_t* bounds) {
     __shared__ Bound shared;
     const int row = blockIdx.x;
-    const Draw draw = draws[row];
+    const ChoiceRow draw = draws[row];
     const float peak = peaks[2 * row];
     if (!is_drawn(draw, peak)) return;  // the whole block
     x += int64_t(row) * n;
@@ -241,17 +182,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const floa
     if (draw.top_k > 0 && draw.top_k < uint32_t(n)) {
         bound = least_needed<false>(x, n, 0, double(draw.top_k), 0.0f, 0.0f, 0.0, shared);
     }
-    if (draw.top_p < 1.0) bound = least_needed<true>(x, n, bound, 0.0, peak, draw.rate, draw.top_p, shared);
+    if (draw.top_p < 1.0) {
+        const double share = draw.top_p > 0.0 ? draw.top_p : 0x1p-1000;  // of nothing the highest token is left too
+        bound = least_needed<true>(x, n, bound, 0.0, peak, draw.rate, share, shared);
+    }
     if (threadIdx.x == 0) bounds[row] = bound;
 }
 
 // ---- keys, ids [n_rows, gridDim.x]: the best of each part; peaks as `peaks` left them.   grid (ceil(n / 4096), n_rows)
 // block 256
-extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const Draw* draws, const float* peaks,
+extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const ChoiceRow* draws, const float* peaks,
                                                                  const uint64_t* bounds, uint64_t* keys, int* ids) {
     __shared__ uint64_t key_of_warps[kThreads / 32];
     __shared__ int id_of_warps[kThreads / 32];
-    const Draw draw = draws[blockIdx.y];
+    const ChoiceRow draw = draws[blockIdx.y];
     const float peak = peaks[2 * blockIdx.y];
     if (!is_drawn(draw, peak)) return;  // the whole block
     const uint64_t bound = bounds[blockIdx.y];
@@ -260,7 +204,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x
     Candidate best{0, n};
     for (int at = first + 4 * int(threadIdx.x); at < end; at += 4 * kThreads) {
         uint32_t words[4];
-        philox(uint32_t(at / 4), draw, words);
+        philox(uint32_t(at / 4), draw.position, draw.seed, words);
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             if (at + j >= end || key_of(row[at + j], at + j) < bound) continue;
@@ -281,7 +225,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x
 }
 
 // ---- The id of a drawn row's best, in the peak's id's place: peaks [n_rows, 2].   grid n_rows   block 32
-extern "C" __global__ void __launch_bounds__(32) draws(const Draw* params, const uint64_t* keys, const int* ids, int n_parts,
+extern "C" __global__ void __launch_bounds__(32) draws(const ChoiceRow* params, const uint64_t* keys, const int* ids, int n_parts,
                                                       float* peaks) {
     const int row = blockIdx.x;
     if (!is_drawn(params[row], peaks[2 * row])) return;  // the whole warp

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+from kernels.reference import choice
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
 from kernels.reference.linear import linear_int8
@@ -18,7 +20,7 @@ class ReferenceOps:
     """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"
-    chooser = None
+    runs_asynchronously = False
     kv_types = KV_TYPES
 
     def __init__(self, planes: int = 1) -> None:
@@ -152,6 +154,15 @@ class ReferenceOps:
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return gate / (1 + np.exp(-gate)) * up
+
+    def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
+        return choice.choose(logits, choices)
+
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        return lambda: on_host(chosen, n_rows)
+
+    def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
+        choice.pass_on(chosen, rows, token_ids)
 
 
 def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:

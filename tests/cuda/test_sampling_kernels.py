@@ -1,4 +1,4 @@
-"""Tokens chosen on the device are those that engine/sampling.py chooses."""
+"""Tokens chosen on the device are those that the reference chooses."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.choice_plan import plan_choices
-from engine.masses import masses, rate_of
-from engine.plain_log import logarithm
+from engine.choice_rows import rows_of
 from engine.request import Request
-from engine.sampling import Sampled, of_peak, sample
 from engine.types import SamplingParams
+from kernels.choice_row import Chosen, rate_of
 from kernels.cuda import nvrtc
-from kernels.ops import Ops, Selection
+from kernels.ops import Ops
+from kernels.reference.masses import masses
+from kernels.reference.plain_log import logarithm
+from support.choices import choose_tokens, sample
 from support.cuda_device import ORDERS, cuda_device, generator, thread_order
 from support.cuda_emulator import EMULATOR
 from support.sequences import on
@@ -44,23 +45,6 @@ def rows(n_vocab: int) -> np.ndarray:
     return values
 
 
-def chosen(
-    ops: Ops, logits: np.ndarray, requests: list[Request], unread: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The highest logits and the ids. unread: a token of each request that nobody has read."""
-    ops.begin_step()
-    assert ops.chooser is not None
-    plan = plan_choices(requests, n_unread=int(unread is not None))
-    assert not plan.by_host
-    draws = ops.index_array(plan.draws.view(np.int32).reshape(len(requests), -1))
-    starts = ops.index_array(plan.starts)
-    changes = None if plan.changes is None else ops.index_array(plan.changes.view(np.int32).reshape(-1, 4))
-    token_ids = ops.index_array(np.zeros(len(requests)) if unread is None else unread)
-    selection = Selection(draws, changes, starts, token_ids)
-    pairs = ops.to_host(ops.chooser.choose(on(ops, logits), selection))
-    return pairs[:, 0].copy(), pairs[:, 1].view(np.int32).copy()
-
-
 @pytest.mark.parametrize("n_vocab", N_VOCABS)
 def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> None:
     logits = rows(n_vocab)
@@ -68,10 +52,12 @@ def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> No
     expected = logits[np.arange(len(best)), best]
     for order in ORDERS:
         with thread_order(order):
-            peaks, ids = chosen(cuda_ops, logits, [GREEDY] * len(logits))
-            np.testing.assert_array_equal(ids, best)
-            # Not the NaN's payload or sign: they say the same to whoever reads them.
-            np.testing.assert_array_equal(peaks, expected)
+            cuda_ops.begin_step()
+            choices = rows_of([GREEDY] * len(logits)).on(cuda_ops, cuda_ops.index_array(best))
+            got = cuda_ops.fetch_chosen(cuda_ops.choose(on(cuda_ops, logits), choices), len(logits))()
+            np.testing.assert_array_equal(got.token_ids, best)
+            # Not the NaN's payload or sign: they say the same to every reader.
+            np.testing.assert_array_equal(got.highest, expected)
 
 
 #: Temperatures from one that leaves only the highest logits to the highest allowed; min_p from none to ties only.
@@ -96,11 +82,7 @@ def test_draws_are_the_samplers_in_any_thread_order(cuda_ops: Ops, n_vocab: int)
     expected = sample(logits, requests)
     for order in ORDERS:
         with thread_order(order):
-            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
-
-
-def sampled(peaks: np.ndarray, ids: np.ndarray) -> list[Sampled]:
-    return [of_peak(int(token_id), float(peak)) for peak, token_id in zip(peaks, ids, strict=True)]
+            assert choose_tokens(cuda_ops, logits, requests) == expected
 
 
 #: From one that leaves the highest alone to one that leaves all but what the last bits of the sums say.
@@ -125,7 +107,7 @@ def test_top_p_leaves_what_the_sampler_leaves(cuda_ops: Ops, n_vocab: int) -> No
     expected = sample(logits, requests)
     for order in ORDERS:
         with thread_order(order):
-            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
+            assert choose_tokens(cuda_ops, logits, requests) == expected
 
 
 def changing_requests(rng: np.random.Generator, n: int, n_vocab: int) -> list[Request]:
@@ -156,7 +138,7 @@ def test_penalties_and_biases_are_the_samplers(cuda_ops: Ops, n_vocab: int) -> N
     expected = sample(logits, requests)
     for order in ORDERS:
         with thread_order(order):
-            assert sampled(*chosen(cuda_ops, logits, requests)) == expected
+            assert choose_tokens(cuda_ops, logits, requests) == expected
 
 
 @pytest.mark.parametrize("n_vocab", [31, 4097])
@@ -173,14 +155,13 @@ def test_a_token_that_nobody_has_read_is_counted_like_one_that_was(cuda_ops: Ops
     expected = sample(logits, read)
     for order in ORDERS:
         with thread_order(order):
-            assert sampled(*chosen(cuda_ops, logits, requests, unread)) == expected
+            assert choose_tokens(cuda_ops, logits, requests, unread) == expected
 
 
 def test_noise_alone_decides_among_equals(cuda_ops: Ops) -> None:
     requests = [Request("r", SamplingParams(), seed, [0] * 5, 1, 1) for seed in range(3000)]
     logits = np.zeros((len(requests), 300), np.float32)
-    expected = [sampled.token_id for sampled in sample(logits, requests)]
-    assert chosen(cuda_ops, logits, requests)[1].tolist() == expected
+    assert choose_tokens(cuda_ops, logits, requests) == sample(logits, requests)
 
 
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 100])
@@ -194,9 +175,8 @@ def test_chosen_ids_become_the_next_passs_tokens(cuda_ops: Ops, n: int) -> None:
     for order in ORDERS:
         with thread_order(order):
             cuda_ops.begin_step()
-            assert cuda_ops.chooser is not None
-            chosen, token_ids = on(cuda_ops, pairs), cuda_ops.index_array(own)
-            cuda_ops.chooser.pass_on(chosen, cuda_ops.index_array(rows), token_ids)
+            chosen, token_ids = Chosen(on(cuda_ops, pairs), None), cuda_ops.index_array(own)
+            cuda_ops.pass_on(chosen, cuda_ops.index_array(rows), token_ids)
             got = cuda_ops.to_host(token_ids).view(np.int32)
             np.testing.assert_array_equal(got, np.where(rows < 0, own, ids[rows]))
 

@@ -13,7 +13,7 @@ from engine import (
     SamplingParams,
     TokenEvent,
 )
-from support.fake_chooser import ChoosingOps
+from support.asynchronous_ops import AsynchronousOps
 from support.fake_model import EOS_ID, N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 64
@@ -96,32 +96,23 @@ def test_answers_are_the_same_in_any_company(step_tokens, n_blocks):
     assert drain(engine) == expected
 
 
-def choosing_engine(**config) -> tuple[Engine, ChoosingOps]:
-    ops = ChoosingOps()
+def asynchronous_engine(**config) -> tuple[Engine, AsynchronousOps]:
+    ops = AsynchronousOps()
     fields = {"max_batch": 4, "kv_block_size": BLOCK_SIZE, "kv_memory_bytes": 64 * 4 * BLOCK_SIZE, **config}
     return Engine(fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(**fields)), ops
 
 
-def test_where_the_backend_chooses_a_step_is_launched_before_the_last_one_is_read():
-    engine, ops = choosing_engine()
+def test_where_the_backend_runs_asynchronously_a_step_is_launched_before_the_last_one_is_read():
+    engine, ops = asynchronous_engine()
     engine.add("a", [1, 2, 3], SamplingParams(temperature=0, max_tokens=4, ignore_eos=True))
     assert drain(engine)["a"] == solo_answer([1, 2, 3], 4, ignore_eos=True)
     assert ops.log == ["step", "step", "read", "step", "read", "step", "read", "read"]
 
 
-def test_a_step_whose_tokens_the_host_chooses_is_read_before_the_next(monkeypatch):
-    monkeypatch.setattr("engine.choice_plan.MAX_CHANGES", 2)
-    engine, ops = choosing_engine()
-    params = SamplingParams(temperature=1, repetition_penalty=1.1, seed=1, max_tokens=3, ignore_eos=True)
-    engine.add("a", [1, 2, 3], params)
-    drain(engine)
-    assert ops.log == ["step", "logits"] * 3
-
-
 def test_penalties_count_the_token_of_a_step_that_nobody_has_read():
     prompts = np.random.default_rng(5).integers(0, N_VOCAB, (8, 5)).tolist()
     answers = []
-    for ops in (FakeOps(), ChoosingOps()):
+    for ops in (FakeOps(), AsynchronousOps()):
         engine = Engine(
             fake_loaded(FakeModel(BLOCK_SIZE), CTX_SIZE, ops), EngineConfig(kv_block_size=BLOCK_SIZE)
         )
@@ -143,7 +134,7 @@ def test_penalties_count_the_token_of_a_step_that_nobody_has_read():
 
 
 def test_a_newcomer_waits_for_one_step_that_was_launched_ahead_of_it():
-    engine, _ = choosing_engine()
+    engine, _ = asynchronous_engine()
     engine.add("a", [1, 2, 3], GREEDY)
     engine.step()
     engine.add("b", [4, 5], GREEDY)
@@ -152,7 +143,7 @@ def test_a_newcomer_waits_for_one_step_that_was_launched_ahead_of_it():
 
 
 def test_an_id_used_again_while_a_step_of_the_old_request_is_under_way_gets_none_of_its_tokens():
-    engine, _ = choosing_engine()
+    engine, _ = asynchronous_engine()
     engine.add("a", [1, 2, 3], GREEDY)
     engine.add("b", [7, 8], GREEDY)
     engine.step()
@@ -164,7 +155,7 @@ def test_an_id_used_again_while_a_step_of_the_old_request_is_under_way_gets_none
 
 
 def test_a_step_ahead_of_requests_that_have_all_gone_is_dropped():
-    engine, ops = choosing_engine()
+    engine, ops = asynchronous_engine()
     engine.add("a", [1, 2, 3], GREEDY)
     engine.step()
     engine.abort("a")

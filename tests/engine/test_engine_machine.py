@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from engine.engine import Engine
 from engine.errors import QueueFullError
 from engine.types import EngineConfig, SamplingParams
-from support.fake_chooser import ChoosingOps
+from support.asynchronous_ops import AsynchronousOps
 from support.fake_model import N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 40
@@ -36,14 +36,12 @@ class EngineMachine(RuleBasedStateMachine):
         step_tokens=st.integers(1, 24),
         max_queue=st.integers(0, 6),
         spare_blocks=st.integers(0, 6),
-        chooses=st.booleans(),
+        looks_ahead=st.booleans(),
     )
-    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks, chooses):
+    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks, looks_ahead):
         self.block_size, self.max_queue, self.max_batch = block_size, max_queue, max_batch
         self.model = FakeModel(block_size)
-        self.ops = (
-            ChoosingOps() if chooses else FakeOps()
-        )  # steps are launched ahead where the backend chooses
+        self.ops = AsynchronousOps() if looks_ahead else FakeOps()
         n_blocks = -(-CTX_SIZE // block_size) + spare_blocks
         self.engine = Engine(
             fake_loaded(self.model, CTX_SIZE, self.ops),
@@ -98,7 +96,7 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(goes_on=st.booleans(), at_read=st.booleans())
     def the_device_fails(self, goes_on, at_read):
-        if at_read and isinstance(self.ops, ChoosingOps):
+        if at_read and isinstance(self.ops, AsynchronousOps):
             self.ops.fail_next_read = True
         else:
             self.model.fail_next = True

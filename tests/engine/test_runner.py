@@ -1,5 +1,7 @@
 """One step: which rows are asked for, which are sampled, and what crosses to the host."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from engine.kv_cache import KVCache
@@ -7,6 +9,7 @@ from engine.request import Request
 from engine.runner import Runner
 from engine.scheduler import ScheduledChunk
 from engine.types import SamplingParams
+from kernels.choice_row import Chosen, ChosenTokens
 from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
 
 BLOCK_SIZE = 4
@@ -17,14 +20,17 @@ class SpyingOps(FakeOps):
 
     def __init__(self) -> None:
         self.n_steps = 0
-        self.rows_to_host: list[int] = []
+        self.rows_to_host: list[int] = []  # of choices
 
     def begin_step(self) -> None:
         self.n_steps += 1
 
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        self.rows_to_host.append(n_rows)
+        return super().fetch_chosen(chosen, n_rows)
+
     def to_host(self, x: np.ndarray) -> np.ndarray:
-        self.rows_to_host.append(len(x))
-        return x
+        raise AssertionError("logits cross to the host")
 
 
 def make_runner() -> tuple[Runner, SpyingOps]:

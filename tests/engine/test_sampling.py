@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engine.choosing import ALL_MASKED, NOT_FINITE
 from engine.errors import RequestError
 from engine.penalties import changes_of
-from engine.philox import gumbel
 from engine.request import Request
-from engine.sampling import ALL_MASKED, NOT_FINITE, resolve_seed, sample, validate
+from engine.sampling import resolve_seed, validate
 from engine.types import SamplingParams
+from kernels.reference.philox import gumbel
+from support.choices import sample
 
 N_VOCAB = 40
 

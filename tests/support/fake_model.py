@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
+from kernels.reference import choice
+
 N_VOCAB = 17
 EOS_ID = 16
 
@@ -36,7 +39,7 @@ class FakeOps:
     """The ops the engine itself calls."""
 
     name = "fake"
-    chooser = None
+    runs_asynchronously = False
     kv_types = ("f16",)
 
     def begin_step(self) -> None:
@@ -56,6 +59,15 @@ class FakeOps:
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x
+
+    def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
+        return choice.choose(logits, choices)
+
+    def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
+        return lambda: on_host(chosen, n_rows)
+
+    def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
+        choice.pass_on(chosen, rows, token_ids)
 
     def new_kv_cache(
         self,

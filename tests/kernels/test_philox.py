@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from engine.philox import draw, gumbel, philox4x32, uniforms
-from engine.plain_log import logarithm
+from kernels.reference.philox import draw, gumbel, philox4x32, uniforms
+from kernels.reference.plain_log import logarithm
 
 #: counter, key, output: kat_vectors of the Random123 distribution, philox4x32 with 10 rounds.
 KNOWN_ANSWERS = [

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.plain_log import logarithm
+from kernels.reference.plain_log import logarithm
 
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # the round's multipliers
 W0, W1 = 0x9E3779B9, 0xBB67AE85  # the key's step from round to round

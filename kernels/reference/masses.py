@@ -12,17 +12,11 @@ LOG2_E = np.float32(1.44269504)
 TERMS = np.array(
     [1.0, 0.6931471806, 0.2402265070, 0.0555041087, 0.0096181291, 0.0013333558, 0.0001540353], np.float32
 )
-LARGEST_RATE = 3e38
-
-
-def rate_of(temperature: float) -> np.float32:
-    """1 / temperature, and a number where that has none."""
-    return np.float32(min(1.0 / temperature, LARGEST_RATE))
 
 
 def masses(below: np.ndarray, rate: np.float32) -> np.ndarray:
-    """exp(below * rate) * 2^40, uint64 [n]; below float32 [n]: logit - highest, at most 0."""
-    with np.errstate(over="ignore"):
+    """exp(below * rate) * 2^40, uint64 [n]; below float32 [n]: logit - highest, at most 0. A NaN has no mass."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a rate of 0 times -infinity is a NaN
         y = below * rate * LOG2_E
     counts = y >= -MOST_HALVINGS
     y = np.where(counts, y, np.float32(0))
