@@ -20,8 +20,9 @@ from engine.loading.gguf_file import GGUFFile
 from engine.loading.model_config import ModelConfig
 from engine.text.chat_template import KEY as TEMPLATE_KEY
 from engine.text.chat_template import MAX_SOURCE
+from engine.text.keys import PREFIX
+from engine.text.token_kind import TokenKind
 from engine.text.tokenizer import Tokenizer, load_tokenizer
-from engine.text.vocabulary import PREFIX, TokenKind
 from tools.backends import checked_kv_type
 
 SHOWN = 60  # characters of a value; a template is shown whole

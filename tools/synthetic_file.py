@@ -18,7 +18,7 @@ from engine.models import ARCHITECTURES
 from engine.models.weight_source import LINEAR
 from engine.quantization.gguf_writer import PlannedTensor, write_gguf_by_tensor
 from engine.text.spm import SPACE
-from engine.text.vocabulary import TokenKind
+from engine.text.token_kind import TokenKind
 from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID, QuantTensor
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all

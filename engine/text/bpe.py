@@ -13,8 +13,10 @@ from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as InTurn
 
 from engine.errors import ModelFileError
+from engine.text.keys import PREFIX, shown
 from engine.text.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
-from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary, shown
+from engine.text.token_kind import TokenKind
+from engine.text.vocabulary import Vocabulary
 
 # Falcon and StarCoder have no tokens for some of these: most control characters, and the first bytes of
 # characters beyond plane 3. Without any other, ordinary texts could not be encoded.

@@ -37,6 +37,13 @@ class TokenMatcher:
         """Every place where some token text begins, overlapping ones too."""
         return (m.start() for m in self._first.finditer(text) if self.length_at(text, m.start()))
 
+    def found(self, text: str) -> Iterator[tuple[int, str]]:
+        """The tokens that begin at some place of the text, and their spelling there."""
+        spelled = self.spelled(text)
+        for start in self.starts(spelled):
+            end = start + self.length_at(spelled, start)
+            yield self.ids[spelled[start:end]], text[start:end]
+
     def split(self, text: str) -> Iterator[str | int]:
         """The text as plain runs (never empty) and the ids of the tokens between them."""
         plain_start = 0

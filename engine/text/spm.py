@@ -13,7 +13,9 @@ from functools import lru_cache
 from heapq import heapify, heappop, heappush
 
 from engine.errors import ModelFileError
-from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary
+from engine.text.keys import PREFIX
+from engine.text.token_kind import TokenKind
+from engine.text.vocabulary import Vocabulary
 
 SPACE = "▁"  # U+2581, SentencePiece's visible space
 LONGEST_REMEMBERED = 32  # characters; longer segments are rarely met twice

@@ -22,33 +22,45 @@ class _State:
 class StopStrings:
     """The stop that is complete first wins; of two complete at one character, the longer. It is removed.
 
-    So the result does not depend on how the text was cut into pushes. Raises RequestError for an empty stop.
+    So the result does not depend on how the text was cut into pushes. Text may be pushed that the client does not
+    see, a control token as the vocabulary spells it: it completes stops and is never given out. Raises RequestError
+    for an empty stop.
     """
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._root = _automaton(stops)
         self._state = self._root
         self._held = ""
+        self._unseen: set[int] = set()  # places in _held
         self._stopped = False
 
-    def push(self, text: str) -> tuple[str, bool]:
+    def push(self, text: str, seen: bool = True) -> tuple[str, bool]:
         """The text that is safe to give out, and whether a stop is complete. After that: ("", True)."""
         if self._stopped:
             return "", True
-        for end, character in enumerate(text, 1):
+        n_held = len(self._held)
+        if not seen:
+            self._unseen.update(range(n_held, n_held + len(text)))
+        self._held += text
+        for end, character in enumerate(text, n_held + 1):
             self._state = _step(self._state, character)
             if self._state.stop_length:
-                whole, self._held, self._stopped = self._held + text[:end], "", True
-                return whole[: -self._state.stop_length], True
-        whole = self._held + text
-        safe = len(whole) - self._state.depth
-        self._held = whole[safe:]
-        return whole[:safe], False
+                self._stopped = True
+                return self._released(end - self._state.stop_length), True
+        return self._released(len(self._held) - self._state.depth), False
 
     def flush(self) -> str:
         """What was held back, when no more text comes."""
-        held, self._held, self._state = self._held, "", self._root
-        return held
+        self._state = self._root
+        return self._released(len(self._held))
+
+    def _released(self, n: int) -> str:
+        """The first n held characters, without those that the client does not see."""
+        text, self._held = self._held[:n], self._held[n:]
+        if self._unseen:
+            text = "".join(c for i, c in enumerate(text) if i not in self._unseen)
+            self._unseen = {i - n for i in self._unseen if i >= n}
+        return text
 
 
 def _step(state: _State, character: str) -> _State:

@@ -20,14 +20,16 @@ class TextStream:
     def __init__(
         self, tokenizer: Tokenizer, stops: Iterable[str] = (), *, skip_leading_space: bool = False
     ) -> None:
+        stops = tuple(stops)
         self._detokenizer = Detokenizer(tokenizer, skip_leading_space)
         self._stops = StopStrings(stops)
+        self._spelled = tokenizer.control_tokens_in(stops)
 
     def push(self, token_ids: Iterable[int]) -> TextDelta:
         """Id by id, so that usage can end at the token that completes the stop."""
         texts, n_tokens, stopped = [], 0, False
         for token_id in token_ids:
-            text, stopped = self._stops.push(self._detokenizer.push((token_id,)))
+            text, stopped = self._push(token_id)
             texts.append(text)
             n_tokens += 1
             if stopped:
@@ -38,3 +40,10 @@ class TextStream:
         """The rest, when the answer has ended for another reason than a stop string."""
         text, stopped = self._stops.push(self._detokenizer.flush())
         return TextDelta(text + self._stops.flush(), 0, stopped)
+
+    def _push(self, token_id: int) -> tuple[str, bool]:
+        """A control token prints nothing; one that a stop spells completes that stop all the same."""
+        spelled = self._spelled.get(token_id)
+        if spelled is not None:
+            return self._stops.push(spelled, seen=False)
+        return self._stops.push(self._detokenizer.push((token_id,)))

@@ -17,9 +17,12 @@ from typing import Any, Protocol
 
 from engine.errors import ModelFileError, RequestError
 from engine.text.bpe import BpeEncoder, find_pre_tokenizer
+from engine.text.keys import PREFIX, flag
+from engine.text.special_ids import require_id
 from engine.text.special_tokens import TokenMatcher
 from engine.text.spm import SpmEncoder
-from engine.text.vocabulary import PREFIX, TokenKind, Vocabulary, flag, read_merges, read_vocabulary
+from engine.text.token_kind import SPECIAL_KINDS, TokenKind
+from engine.text.vocabulary import Vocabulary, read_merges, read_vocabulary
 
 
 class TextEncoder(Protocol):
@@ -48,10 +51,11 @@ def _load_spm(metadata: Mapping[str, Any]) -> "Tokenizer":
     return Tokenizer(
         vocabulary,
         SpmEncoder(vocabulary),
-        add_bos=_adds(metadata, "bos", vocabulary.bos_id, True),
-        add_eos=_adds(metadata, "eos", vocabulary.eos_id, False),
+        add_bos=_adds(metadata, "bos", vocabulary, True),
+        add_eos=_adds(metadata, "eos", vocabulary, False),
         add_space_prefix=flag(metadata, "add_space_prefix", True),
         collapse_spaces=flag(metadata, "remove_extra_whitespaces", False),
+        notes=vocabulary.notes,
     )
 
 
@@ -63,9 +67,9 @@ def _load_bpe(metadata: Mapping[str, Any]) -> "Tokenizer":
     return Tokenizer(
         vocabulary,
         encoder,
-        add_bos=_adds(metadata, "bos", vocabulary.bos_id, family.add_bos),
-        add_eos=_adds(metadata, "eos", vocabulary.eos_id, False),
-        notes=_bpe_notes(metadata, encoder),
+        add_bos=_adds(metadata, "bos", vocabulary, family.add_bos),
+        add_eos=_adds(metadata, "eos", vocabulary, False),
+        notes=(*vocabulary.notes, *_bpe_notes(metadata, encoder)),
     )
 
 
@@ -86,11 +90,12 @@ TOKENIZER_MODELS = {
 }
 
 
-def _adds(metadata: Mapping[str, Any], name: str, token_id: int | None, default: bool) -> bool:
-    """Whether texts get BOS in front, EOS behind. Raises ModelFileError if they do and there is none."""
+def _adds(metadata: Mapping[str, Any], name: str, vocabulary: Vocabulary, default: bool) -> bool:
+    """Whether texts get BOS in front, EOS at the end. Raises ModelFileError if they do and there is none."""
     adds = flag(metadata, f"add_{name}_token", default)
-    if adds and token_id is None:
-        raise ModelFileError(f"{PREFIX}add_{name}_token is true but {PREFIX}{name}_token_id is missing")
+    if adds:
+        token_id = vocabulary.bos_id if name == "bos" else vocabulary.eos_id
+        require_id(metadata, name, token_id, len(vocabulary.texts))
     return adds
 
 
@@ -133,19 +138,20 @@ class Tokenizer:
         self.notes = notes
         self._encoder = encoder
         # A control token of one character is never read in a text: no mark could break a user's (guard.py).
-        self.control = self._matcher(TokenKind.CONTROL, shortest=2)
-        self._user_defined = self._matcher(TokenKind.USER_DEFINED, shortest=1)
+        self.control = self._matcher(SPECIAL_KINDS, shortest=2)
+        self._user_defined = self._matcher((TokenKind.USER_DEFINED,), shortest=1)
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool, guard: str = "") -> list[int]:
         """Token ids of a text.
 
-        add_special: BOS in front and EOS behind, where the model adds them. parse_special: control tokens
-        spelled in the text become those tokens. guard: a character that is dropped from plain text, but only
-        after the search for control tokens, so that it keeps what stands around it from being one (guard.py).
+        add_special: BOS in front and EOS at the end, where the model adds them and the text does not spell them.
+        parse_special: control tokens spelled in the text become those tokens. guard: a character that is dropped
+        from plain text, but only after the search for control tokens, so that it keeps what stands around it
+        from being one (guard.py).
         Raises RequestError for a lone surrogate, which no encoding can carry.
         """
         text = self._normalized(text)
-        token_ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
+        token_ids: list[int] = []
         after_special = True
         for part in self.control.split(text) if parse_special else (text,):
             if isinstance(part, int):
@@ -154,9 +160,14 @@ class Tokenizer:
             elif plain := part.replace(guard, "") if guard else part:
                 self._append_plain(plain, after_special, token_ids)
                 after_special = False
-        if add_special and self.add_eos and self.vocabulary.eos_id is not None:
-            token_ids.append(self.vocabulary.eos_id)
-        return token_ids
+        return self._with_ends(token_ids) if add_special else token_ids
+
+    def _with_ends(self, token_ids: list[int]) -> list[int]:
+        """BOS in front and EOS at the end, where the model adds them and the text has not spelled them itself."""
+        bos = [self.bos_id] if self.add_bos and self.bos_id is not None else []
+        eos_id = self.vocabulary.eos_id
+        eos = [eos_id] if self.add_eos and eos_id is not None else []
+        return [*(bos if token_ids[:1] != bos else []), *token_ids, *(eos if token_ids[-1:] != eos else [])]
 
     def _append_plain(self, text: str, after_special: bool, token_ids: list[int]) -> None:
         """A run without control tokens. A stretch after a special token, or at the start, gets the prefix."""
@@ -192,7 +203,11 @@ class Tokenizer:
 
     def adds_space_after(self, token_id: int) -> bool:
         """Whether text that follows this token is encoded with a space in front, which decoding takes away."""
-        return self.add_space_prefix and self.is_control(token_id)
+        return self.add_space_prefix and self.vocabulary.kinds[token_id] in SPECIAL_KINDS
+
+    def control_tokens_in(self, texts: Iterable[str]) -> dict[int, str]:
+        """The control tokens that are spelled in some of the texts, as they are spelled there."""
+        return {i: spelled for text in texts for i, spelled in self.control.found(text) if self.is_control(i)}
 
     def is_control(self, token_id: int) -> bool:
         return self.vocabulary.kinds[token_id] is TokenKind.CONTROL
@@ -204,9 +219,9 @@ class Tokenizer:
     def _is_whole(self, token_id: int) -> bool:
         return self.vocabulary.kinds[token_id] is TokenKind.USER_DEFINED
 
-    def _matcher(self, kind: TokenKind, shortest: int) -> TokenMatcher:
+    def _matcher(self, kinds: tuple[TokenKind, ...], shortest: int) -> TokenMatcher:
         texts = self.vocabulary.texts
-        of_kind = (i for i, k in enumerate(self.vocabulary.kinds) if k is kind and len(texts[i]) >= shortest)
+        of_kind = (i for i, k in enumerate(self.vocabulary.kinds) if k in kinds and len(texts[i]) >= shortest)
         return TokenMatcher({texts[i]: i for i in of_kind}, self._encoder.space)
 
     @cached_property

@@ -9,12 +9,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 from engine.errors import ModelFileError
+from engine.text.end_tokens import end_ids_by_text, marker_ids, retyped_note
+from engine.text.keys import PREFIX, TEMPLATE_KEY, shown
+from engine.text.special_ids import read_special_ids, require_some_end
+from engine.text.token_kind import FILE_KINDS, SPECIAL_KINDS, TokenKind
 
-PREFIX = "tokenizer.ggml."
 MAX_TOKENS = 1 << 22
 MAX_TOKEN_BYTES = 4096  # the longest tokens of real vocabularies are a few hundred bytes (runs of spaces)
 # Control and user-defined tokens are looked for at every place of a text, and their beginnings and ends are
@@ -23,23 +25,6 @@ MAX_SPECIAL_LENGTH = 128  # characters; the longest in use are about 40
 MAX_SPECIAL_CHARACTERS = 1 << 20  # together; 30 000 tokens for audio have 600 000
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 ANGLED = re.compile(r"<\S*>")
-
-# Control tokens with these texts end a turn, whether or not the metadata says so.
-END_TEXTS = frozenset(
-    {"</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|endoftext|>", "<|end_of_text|>"}
-    | {"<end_of_turn>", "<end_of_utterance>", "<EOT>", "<｜end▁of▁sentence｜>", "<|return|>", "<|call|>"}
-)
-
-
-class TokenKind(IntEnum):
-    """tokenizer.ggml.token_type, as SentencePiece numbers its pieces."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
 
 
 @dataclass(frozen=True)
@@ -55,6 +40,7 @@ class Vocabulary:
     unk_id: int | None
     pad_id: int | None
     end_ids: frozenset[int]  # every end-of-generation id
+    notes: tuple[str, ...]  # what the file says about them and was not followed
 
 
 def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
@@ -65,15 +51,15 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
     texts = _texts(metadata, "tokens", MAX_TOKEN_BYTES)
     scores = _scores(_list_of(metadata, "scores", len(texts))) if scored else []
     kinds = _kinds(_list_of(metadata, "token_type", len(texts)))
+    named, notes = read_special_ids(metadata, len(texts))
+    named_ends = {i for name in ("eos", "eot", "eom") if (i := named[name]) is not None}
+    _angled_specials_become_control(texts, kinds, {*named_ends, named["bos"]})
+    ends_by_text = end_ids_by_text(texts, kinds, named["eos"], lambda text: _is_merged(metadata, text))
+    end_ids = frozenset(named_ends | ends_by_text)
+    require_some_end(metadata, end_ids, len(texts))
+    retyped = _retype(kinds, ends_by_text, TokenKind.CONTROL)
+    markers = _retype(kinds, marker_ids(texts, kinds, _template_source(metadata)), TokenKind.MARKER)
     _require_short_specials(texts, kinds)
-    named = {
-        name: special_id(metadata, f"{name}_token_id", len(texts))
-        for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
-    }
-    ends = {named[name] for name in ("eos", "eot", "eom")}
-    added_ends = {i for i, k in enumerate(kinds) if k is TokenKind.USER_DEFINED and texts[i] in END_TEXTS}
-    _angled_specials_become_control(texts, kinds, ends | {named["bos"]} | added_ends)
-    by_text = {i for i, kind in enumerate(kinds) if kind is TokenKind.CONTROL and texts[i] in END_TEXTS}
     return Vocabulary(
         texts,
         scores,
@@ -83,7 +69,12 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
         eos_id=named["eos"],
         unk_id=_unknown_id(kinds, named["unknown"]),
         pad_id=named["padding"],
-        end_ids=frozenset(i for i in ends | by_text if i is not None),
+        end_ids=end_ids,
+        notes=(
+            *notes,
+            *retyped_note(retyped, texts, "they end answers all the same"),
+            *retyped_note(markers, texts, "the template marks turns with them, so that no message can"),
+        ),
     )
 
 
@@ -92,22 +83,23 @@ def read_merges(metadata: Mapping[str, Any]) -> list[str]:
     return _texts(metadata, "merges", MAX_TOKEN_BYTES + 1)  # the space between
 
 
-def special_id(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | None:
-    """The id under tokenizer.ggml.NAME, None when the file has none."""
-    value = metadata.get(PREFIX + name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= int(value) < n_vocab:
-        raise ModelFileError(f"{PREFIX}{name} is {shown(value)}; ids go from 0 to {n_vocab - 1}")
-    return int(value)
+def _retype(kinds: list[TokenKind], ids: set[int], kind: TokenKind) -> set[int]:
+    """Those of the ids that were of another kind."""
+    changed = {token_id for token_id in ids if kinds[token_id] is not kind}
+    for token_id in changed:
+        kinds[token_id] = kind
+    return changed
 
 
-def flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
-    """The boolean under tokenizer.ggml.NAME."""
-    value = metadata.get(PREFIX + name, default)
-    if value not in (True, False):
-        raise ModelFileError(f"{PREFIX}{name} is {shown(value)}; expected true or false")
-    return bool(value)
+def _template_source(metadata: Mapping[str, Any]) -> str:
+    source = metadata.get(TEMPLATE_KEY)
+    return source if isinstance(source, str) else ""
+
+
+def _is_merged(metadata: Mapping[str, Any], text: str) -> bool:
+    """Whether a merge of a byte-level BPE vocabulary makes this token (of characters that stand for themselves)."""
+    merges = metadata.get(PREFIX + "merges")
+    return merges is not None and any(merge.replace(" ", "", 1) == text for merge in read_merges(metadata))
 
 
 def _list_of(metadata: Mapping[str, Any], name: str, length: int | None = None) -> list:
@@ -148,19 +140,18 @@ def _scores(values: list) -> list[float]:
 
 
 def _kinds(values: list) -> list[TokenKind]:
-    known = {int(kind): kind for kind in TokenKind}
     for token_id, value in enumerate(values):
-        if not isinstance(value, int) or value not in known:
+        if not isinstance(value, int) or value not in FILE_KINDS:
             raise ModelFileError(
-                f"{PREFIX}token_type[{token_id}] is {shown(value)}; expected {', '.join(map(str, known))}"
+                f"{PREFIX}token_type[{token_id}] is {shown(value)}; expected {', '.join(map(str, FILE_KINDS))}"
             )
-    return [known[value] for value in values]
+    return [FILE_KINDS[value] for value in values]
 
 
 def _require_short_specials(texts: list[str], kinds: list[TokenKind]) -> None:
     total = 0
     for token_id, kind in enumerate(kinds):
-        if kind not in (TokenKind.CONTROL, TokenKind.USER_DEFINED):
+        if kind not in (*SPECIAL_KINDS, TokenKind.USER_DEFINED):
             continue
         total += len(texts[token_id])
         if len(texts[token_id]) > MAX_SPECIAL_LENGTH:
@@ -200,9 +191,3 @@ def _unknown_id(kinds: list[TokenKind], named: int | None) -> int | None:
     if named is not None:
         return named
     return next((i for i, kind in enumerate(kinds) if kind is TokenKind.UNKNOWN), None)
-
-
-def shown(value: object) -> str:
-    """At most 40 printable ASCII characters, so that a message stays one line."""
-    text = ascii(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -4,7 +4,8 @@ import io
 import itertools
 from typing import Any
 
-from engine.text.vocabulary import PREFIX, TokenKind
+from engine.text.keys import PREFIX
+from engine.text.token_kind import TokenKind
 from tools.demo.corpus import conversations
 
 N_VOCAB = 2048  # 256 bytes, 6 special tokens, the rest pieces of the corpus
