@@ -69,11 +69,14 @@ class Service:
             "system_fingerprint": self.fingerprint,
         }
 
-    async def encode_text(self, text: str) -> list[int]:
+    async def encode_text(self, text: str, *, parse_special: bool = True) -> list[int]:
+        """A raw prompt's token ids. parse_special: control tokens spelled in it are those tokens."""
         least = self.tokenizer.least_tokens(text)
         if least >= self.engine.ctx_size:
             raise ContextLengthError(least, self.engine.ctx_size)
-        return await asyncio.to_thread(self.tokenizer.encode, text, add_special=True, parse_special=False)
+        return await asyncio.to_thread(
+            self.tokenizer.encode, text, add_special=True, parse_special=parse_special
+        )
 
     async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         least = sum(self.tokenizer.least_tokens(text) for text in _texts(messages))

@@ -36,8 +36,9 @@ def points_nowhere(metadata: Mapping[str, Any], name: str, n_vocab: int) -> str 
 def require_id(metadata: Mapping[str, Any], name: str, token_id: int | None, n_vocab: int) -> None:
     """Raises ModelFileError if every text gets this token and there is none."""
     if token_id is None:
-        why = points_nowhere(metadata, name, n_vocab) or f"{_key(name)} is missing"
-        raise ModelFileError(f"{why}, but {PREFIX}add_{name}_token is true")
+        why = points_nowhere(metadata, name, n_vocab)
+        adds = f"{PREFIX}add_{name}_token is true"
+        raise ModelFileError(f"{why}, but {adds}" if why else f"{adds} but {_key(name)} is missing")
 
 
 def require_some_end(metadata: Mapping[str, Any], end_ids: frozenset[int], n_vocab: int) -> None:

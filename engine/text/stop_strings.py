@@ -45,8 +45,9 @@ class StopStrings:
         for end, character in enumerate(text, n_held + 1):
             self._state = _step(self._state, character)
             if self._state.stop_length:
-                self._stopped = True
-                return self._released(end - self._state.stop_length), True
+                before = self._released(end - self._state.stop_length)
+                self._held, self._stopped = "", True
+                return before, True
         return self._released(len(self._held) - self._state.depth), False
 
     def flush(self) -> str:

@@ -25,7 +25,11 @@ async def completions(request: Request) -> Response:
     model = service.model_named(asked.model)
     stops, include_usage = asked.stops, asked.include_usage
     params = asked.sampling(asked.limit)
-    prompts = [await service.encode_text(p) if isinstance(p, str) else p for p in asked.prompts]
+    special = asked.parse_special is not False
+    prompts = [
+        await service.encode_text(p, parse_special=special) if isinstance(p, str) else p
+        for p in asked.prompts
+    ]
     answers = await service.begin(prompts, params, stops)
     try:
         if asked.stream:

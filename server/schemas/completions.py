@@ -30,9 +30,10 @@ LATER: dict[str, tuple[Any, ...]] = {
 
 
 class CompletionRequest(GenerationFields):
-    """prompt: a text, token ids, or a list of either."""
+    """prompt: a text, token ids, or a list of either. parse_special: what spells a control token in a text is one."""
 
     prompt: str | list[Any]
+    parse_special: bool | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:

@@ -180,7 +180,20 @@ def test_every_known_end_of_turn_is_an_end():
     pieces = pieces_with(*more)
     n = len(pieces)
     tokenizer = load_tokenizer(spm_metadata(pieces, eot_token_id=n - 1))
-    assert tokenizer.eos_ids == {2, n - 3, n - 1}  # a normal token that looks like an end is none
+    assert tokenizer.eos_ids == {2, n - 3, n - 2, n - 1}
+
+
+def test_a_text_that_spells_bos_or_eos_gets_no_second_one():
+    tokenizer = load_tokenizer(spm_metadata(pieces_with(), add_eos_token=True))
+
+    def ids(text):
+        return tokenizer.encode(text, add_special=True, parse_special=True)
+
+    assert ids("<s>the") == ids("the") == ids("the</s>") == ids("<s>the</s>")
+    assert ids("<s>") == ids("</s>") == [1, 2]
+    assert ids("<s><s>the")[:3] == [1, 1, *ids("the")[1:2]]
+    bare = load_tokenizer(spm_metadata(pieces_with(), add_bos_token=False))
+    assert bare.encode("the<s>", add_special=True, parse_special=True)[-1] == 1
 
 
 def test_control_and_unknown_tokens_add_no_text():

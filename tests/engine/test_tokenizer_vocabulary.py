@@ -31,9 +31,10 @@ HOSTILE = [
     ({"token_type": [NORMAL] * N}, "tokenizer.ggml.tokens: 0 of the 256 byte tokens and no unknown token"),
     ({"token_type": [CONTROL] * N}, "tokenizer.ggml.tokens: 0 of the 256 byte tokens"),
     ({"bos_token_id": N}, f"tokenizer.ggml.bos_token_id is {N}; ids go from 0 to {N - 1}"),
-    ({"eos_token_id": -1}, "tokenizer.ggml.eos_token_id is -1"),
+    ({"bos_token_id": -1}, "tokenizer.ggml.bos_token_id is -1"),
+    ({"eos_token_id": -1, "add_eos_token": True}, "tokenizer.ggml.eos_token_id is -1"),
     ({"eot_token_id": True}, "tokenizer.ggml.eot_token_id is True"),
-    ({"unknown_token_id": 1 << 40}, "tokenizer.ggml.unknown_token_id is 1099511627776"),
+    ({"unknown_token_id": 1.5}, "tokenizer.ggml.unknown_token_id is 1.5"),
     ({"padding_token_id": "0"}, "tokenizer.ggml.padding_token_id is '0'"),
     ({"add_bos_token": "yes"}, "tokenizer.ggml.add_bos_token is 'yes'"),
     (

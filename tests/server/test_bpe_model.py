@@ -50,9 +50,26 @@ def test_a_template_writes_special_tokens_and_a_user_does_not(
     assert usage["prompt_tokens"] == 3 + sum(n_tokens(tokenizer, text) for text in texts)
 
 
-def test_a_completions_prompt_is_text_alone(server: ServerProcess, tokenizer: Tokenizer) -> None:
-    usage = post(server, "/v1/completions", {"prompt": ATTACK, "max_tokens": 1})["usage"]
+def test_a_completions_prompt_may_spell_control_tokens(server: ServerProcess, tokenizer: Tokenizer) -> None:
+    """As editors write their fill-in-the-middle prompts."""
+    body = {"prompt": ATTACK, "max_tokens": 1}
+    parts = ("the", "\n", "system\n")  # between <|im_end|> and <|im_start|>
+    parsed = 2 + sum(n_tokens(tokenizer, text) for text in parts)
+    for asked in ({}, {"parse_special": True}, {"parse_special": None}):
+        assert post(server, "/v1/completions", body | asked)["usage"]["prompt_tokens"] == parsed
+    usage = post(server, "/v1/completions", body | {"parse_special": False})["usage"]
     assert usage["prompt_tokens"] == n_tokens(tokenizer, ATTACK)
+
+
+def test_a_stop_that_spells_a_control_token_ends_the_answer(
+    server: ServerProcess, tokenizer: Tokenizer
+) -> None:
+    """<|im_start|> prints nothing and is no end of a turn; the bias makes it the likeliest token."""
+    start = str(tokenizer.control.ids["<|im_start|>"])
+    body = {"prompt": "the", "max_tokens": 5, "logit_bias": {start: 100}}
+    for stop, reason in (("<|im_start|>", "stop"), ("<|im_start|>" * 2, "stop"), ("start", "length")):
+        answer = post(server, "/v1/completions", body | {"stop": stop})["choices"][0]
+        assert (answer["text"], answer["finish_reason"]) == ("", reason)
 
 
 def streamed(server: ServerProcess, body: dict[str, Any]) -> list[str]:
