@@ -37,15 +37,16 @@ def require_id(metadata: Mapping[str, Any], name: str, token_id: int | None, n_v
     """Raises ModelFileError if every text gets this token and there is none."""
     if token_id is None:
         why = points_nowhere(metadata, name, n_vocab)
-        adds = f"{PREFIX}add_{name}_token is true"
-        raise ModelFileError(f"{why}, but {adds}" if why else f"{adds} but {_key(name)} is missing")
+        if why is not None:
+            raise ModelFileError(f"{why}, but texts get that token: {PREFIX}add_{name}_token")
+        raise ModelFileError(f"{PREFIX}add_{name}_token is true but {_key(name)} is missing")
 
 
 def require_some_end(metadata: Mapping[str, Any], end_ids: frozenset[int], n_vocab: int) -> None:
     """Raises ModelFileError if the file names an EOS outside the vocabulary and no other token ends answers."""
     why = points_nowhere(metadata, "eos", n_vocab)
     if why and not end_ids and int(metadata[_key("eos")]) not in NO_ID:
-        raise ModelFileError(f"{why}, and no other token ends an answer")
+        raise ModelFileError(f"{why}; no other token ends an answer")
 
 
 def _read(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | None:
