@@ -1,19 +1,17 @@
-"""A request body, from raw bytes to a checked schema. Every client mistake is a 400 that echoes nothing.
+"""A request body, from raw bytes to a JSON object. Every client mistake is a 400 that echoes nothing.
 
 Not FastAPI's own parsing, which answers NaN, lone surrogates and binary bodies with 500 and returns the input.
 """
 
 import asyncio
 import json
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
-from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from server.errors import ApiError
 
 PARSE_ASIDE_BYTES = 1 << 16  # larger bodies are parsed off the event loop
-Schema = TypeVar("Schema", bound=BaseModel)
 
 
 async def read_json(request: Request) -> dict[str, Any]:
@@ -42,18 +40,6 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ApiError(400, "the body must be a JSON object")
     return value
-
-
-def validated(schema: type[Schema], body: dict[str, Any]) -> Schema:
-    """The body as `schema`. Raises ApiError 400 with the path of the first wrong field as param."""
-    try:
-        return schema.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        param = ".".join(
-            str(part) for part in first["loc"] if isinstance(part, int) or part in schema.model_fields
-        )
-        raise ApiError(400, f"{param or 'the body'}: {first['msg']}", param=param or None) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
@@ -49,12 +49,19 @@ class Service:
             raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
 
     def model_named(self, name: str | None) -> str:
-        """The id to echo. Raises ApiError 404 for a model that is not served."""
-        if name is None or name == self.model_id or self.settings.accept_any_model:
+        """The id to echo. Raises ApiError 404 for a model that is not served.
+
+        Proxies put a provider's path before the name (openai/NAME), clients of Ollama a tag after it (NAME:latest).
+        """
+        untagged = (name or "").rpartition(":")[0]
+        for given in (name or self.model_id, untagged):
+            if given == self.model_id or given.endswith(f"/{self.model_id}"):
+                return self.model_id
+        if self.settings.accept_any_model:
             return self.model_id
         raise ApiError(
             404,
-            f"no model of that name here; this server has {self.model_id}",
+            f"there is no model of that name here; this server has {self.model_id}",
             param="model",
             code="model_not_found",
         )
@@ -78,11 +85,14 @@ class Service:
             self.tokenizer.encode, text, add_special=True, parse_special=parse_special
         )
 
-    async def encode_chat(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+    async def encode_chat(
+        self, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any]
+    ) -> list[int]:
+        """variables: what the request sets of the template's own."""
         least = sum(self.tokenizer.least_tokens(text) for text in _texts(messages))
         if least >= self.engine.ctx_size:
             raise ContextLengthError(least, self.engine.ctx_size)
-        return await asyncio.to_thread(self.chat_template.encode, messages)
+        return await asyncio.to_thread(self.chat_template.encode, messages, extra=variables)
 
     async def begin(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, stops: Sequence[str]

@@ -5,10 +5,9 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server import sse
-from server.body import read_json, validated
+from server.body import read_json
 from server.generation import close_all, usage_of
-from server.schemas.chat import LATER, ChatRequest
-from server.schemas.generation import count_unknown, refuse_later_fields
+from server.schemas.chat import chat_request
 from server.service import Service, collect
 
 router = APIRouter()
@@ -18,19 +17,19 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     service.require_ready()
-    body = await read_json(request)
-    refuse_later_fields(body, LATER)
-    asked = validated(ChatRequest, body)
-    count_unknown(body, ChatRequest, LATER)
+    asked = chat_request(await read_json(request))
     model = service.model_named(asked.model)
-    stops, include_usage = [*asked.stops, *service.chat_template.stops], asked.include_usage
-    params = asked.sampling(asked.limit)
-    prompt_ids = await service.encode_chat(asked.messages)
-    answers = await service.begin([prompt_ids], params, stops)
+    prompt_ids = await service.encode_chat(asked.messages, asked.template_variables)
+    answers = await service.begin([prompt_ids], asked.params, [*asked.stops, *service.chat_template.stops])
     try:
         if asked.stream:
             base = service.base("chat.completion.chunk", "chatcmpl", model)
-            frames = sse.Frames(base, chat=True, include_usage=include_usage)
+            frames = sse.Frames(
+                base,
+                chat=True,
+                include_usage=asked.include_usage,
+                continuous_usage=asked.continuous_usage,
+            )
             return sse.response(sse.events(answers, frames, chat=True), service.settings)
         [(text, reason)] = await collect(request, answers)
     except BaseException:

@@ -5,10 +5,9 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server import sse
-from server.body import read_json, validated
+from server.body import read_json
 from server.generation import close_all, usage_of
-from server.schemas.completions import LATER, CompletionRequest
-from server.schemas.generation import count_unknown, refuse_later_fields
+from server.schemas.completions import completion_request
 from server.service import Service, collect
 
 router = APIRouter()
@@ -18,23 +17,22 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     service: Service = request.app.state.service
     service.require_ready()
-    body = await read_json(request)
-    refuse_later_fields(body, LATER)
-    asked = validated(CompletionRequest, body)
-    count_unknown(body, CompletionRequest, LATER)
+    asked = completion_request(await read_json(request))
     model = service.model_named(asked.model)
-    stops, include_usage = asked.stops, asked.include_usage
-    params = asked.sampling(asked.limit)
-    special = asked.parse_special is not False
     prompts = [
-        await service.encode_text(p, parse_special=special) if isinstance(p, str) else p
+        await service.encode_text(p, parse_special=asked.parse_special) if isinstance(p, str) else p
         for p in asked.prompts
     ]
-    answers = await service.begin(prompts, params, stops)
+    answers = await service.begin(prompts, asked.params, asked.stops)
     try:
         if asked.stream:
             base = service.base("text_completion", "cmpl", model)
-            frames = sse.Frames(base, chat=False, include_usage=include_usage)
+            frames = sse.Frames(
+                base,
+                chat=False,
+                include_usage=asked.include_usage,
+                continuous_usage=asked.continuous_usage,
+            )
             return sse.response(sse.events(answers, frames, chat=False), service.settings)
         texts = await collect(request, answers)
     except BaseException:

@@ -1,59 +1,57 @@
 """POST /v1/completions."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from server.errors import ApiError
-from server.schemas.generation import GenerationFields
+from server.schemas.field_table import FIELDS
+from server.schemas.fields import COMPLETIONS, read_body
+from server.schemas.generation import GenerationRequest, generation_fields
+from server.schemas.values import integer_of
 
 MAX_PROMPTS = 128
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
-
-#: Fields of later versions, and the values that ask for nothing.
-LATER: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "echo": (False,),
-    "logprobs": (),
-    "suffix": ("",),
-    "prompt_logprobs": (),
-    "grammar": (),
-    "json_schema": (),
-    "response_format": ({"type": "text"},),
-    "structured_outputs": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "min_tokens": (0,),
-    "stop_token_ids": ([],),
-}
+_KNOWN = FIELDS.of_route(COMPLETIONS)
 
 
-class CompletionRequest(GenerationFields):
-    """prompt: a text, token ids, or a list of either. parse_special: what spells a control token in a text is one."""
+@dataclass(frozen=True)
+class CompletionRequest(GenerationRequest):
+    """prompts: one for each choice, a text or token ids. parse_special: texts may spell control tokens."""
 
-    prompt: str | list[Any]
-    parse_special: bool | None = None
-
-    @property
-    def prompts(self) -> list[str | list[int]]:
-        """One entry for each choice. Raises ApiError for a list of anything else."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if _is_ids(self.prompt):
-            return [self.prompt]
-        if not self.prompt or len(self.prompt) > MAX_PROMPTS:
-            raise ApiError(
-                400, f"prompt has {len(self.prompt)} entries; 1 to {MAX_PROMPTS} work", param="prompt"
-            )
-        if all(isinstance(part, str) for part in self.prompt) or all(map(_is_ids, self.prompt)):
-            return list(self.prompt)
-        raise ApiError(400, "prompt must be a text, token ids, or a list of one of these", param="prompt")
-
-    @property
-    def limit(self) -> int:
-        return DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+    prompts: list[str | list[int]]
+    parse_special: bool
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(token_id) is int for token_id in value)
+def completion_request(body: Mapping[str, Any]) -> CompletionRequest:
+    """Raises ApiError 400 naming the field."""
+    values = read_body(body, _KNOWN)
+    return CompletionRequest(
+        **generation_fields(values, default_max_tokens=DEFAULT_MAX_TOKENS),
+        prompts=_prompts(values.first("prompt")),
+        parse_special=values.first("parse_special", True),
+    )
+
+
+def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:
+    """Raises ApiError for anything but a text, token ids, or a list of one of these."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if _is_ids(prompt):
+        return [_ids(prompt)]
+    if not 1 <= len(prompt) <= MAX_PROMPTS:
+        raise ApiError(400, f"prompt has {len(prompt)} entries; 1 to {MAX_PROMPTS} work", param="prompt")
+    if all(isinstance(part, str) for part in prompt):
+        return list(prompt)
+    if all(isinstance(part, list) and _is_ids(part) for part in prompt):
+        return [_ids(part) for part in prompt]
+    raise ApiError(400, "prompt must be a text, token ids, or a list of one of these", param="prompt")
+
+
+def _is_ids(value: list[Any]) -> bool:
+    return bool(value) and all(type(token_id) in (int, float) for token_id in value)
+
+
+def _ids(value: list[Any]) -> list[int]:
+    """5.0 is the id 5, as in every field that holds integers."""
+    return [token_id if type(token_id) is int else integer_of(token_id, "prompt") for token_id in value]

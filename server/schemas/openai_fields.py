@@ -1,0 +1,139 @@
+"""Every field that OpenAI's SDK can send to the two completion routes, with the peers' other names of the same thing.
+
+Where several names are sent, the first of a row is the one that counts: OpenAI's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from server.schemas.fields import CHAT, COMPLETIONS, RequestField, Use
+from server.schemas.thinking import EFFORT
+from server.schemas.values import (
+    BOOLEAN,
+    LOGIT_BIAS,
+    MESSAGES,
+    NUMBER,
+    OBJECT,
+    PROMPT,
+    SEED,
+    STOPS,
+    TEXT,
+    count,
+)
+
+HONOURED, ACCEPTED, REFUSED = Use
+
+
+def honoured(names: str, about: str, **more: Any) -> RequestField:
+    return RequestField(tuple(names.split()), HONOURED, about, **more)
+
+
+def accepted(names: str, about: str, **more: Any) -> RequestField:
+    return RequestField(tuple(names.split()), ACCEPTED, about, **more)
+
+
+def refused(names: str, about: str, *nothing: Any, **more: Any) -> RequestField:
+    """nothing: values that ask for nothing."""
+    return RequestField(tuple(names.split()), REFUSED, about, nothing=nothing, **more)
+
+
+def _no_tool_may_be_called(body: Mapping[str, Any]) -> bool:
+    return body.get("tool_choice") == "none"
+
+
+def _no_function_may_be_called(body: Mapping[str, Any]) -> bool:
+    return body.get("function_call") == "none"
+
+
+OPENAI_FIELDS: tuple[RequestField, ...] = (
+    honoured(
+        "messages",
+        "The conversation. Contents are texts, lists of text parts, or null.",
+        kind=MESSAGES,
+        routes=frozenset({CHAT}),
+        required=True,
+    ),
+    honoured(
+        "prompt",
+        "A text, token ids, or a list of either: one choice for each.",
+        kind=PROMPT,
+        routes=frozenset({COMPLETIONS}),
+        required=True,
+    ),
+    honoured(
+        "model",
+        "The served model; another name is a 404. A provider's path before the name and a tag after it are ignored "
+        "(`openai/NAME`, `NAME:latest`).",
+        kind=TEXT,
+    ),
+    honoured("stream", "Server-sent events instead of one object.", kind=BOOLEAN),
+    honoured(
+        "stream_options",
+        "`include_usage`: a last event with the tokens counted. `continuous_usage_stats`: the count so far in every "
+        "event. Either without `stream` is a 400.",
+        kind=OBJECT,
+    ),
+    honoured(
+        "max_completion_tokens max_tokens max_new_tokens n_predict num_predict max_output_tokens max_length",
+        "Tokens of the answer; what is beyond the context is cut to it. -1: to the end of the context, the default "
+        "of chats (completions: 16).",
+        kind=count(-1),
+        key="max_tokens",
+    ),
+    honoured("temperature", "0 takes the likeliest token; any finite number above.", kind=NUMBER),
+    honoured(
+        "top_p",
+        "The most probable tokens that hold this much of the mass; 0 takes the likeliest.",
+        kind=NUMBER,
+    ),
+    honoured("frequency_penalty", "For each time that a token is in the answer, -2 to 2.", kind=NUMBER),
+    honoured("presence_penalty", "For every token that is in the answer, -2 to 2.", kind=NUMBER),
+    honoured(
+        "logit_bias",
+        "Token ids and what is added to their logits, -100 to 100: an object, or a list of pairs.",
+        kind=LOGIT_BIAS,
+    ),
+    honoured(
+        "seed sampler_seed", "The same seed gives the same tokens; -1 is random.", kind=SEED, nothing=(-1,)
+    ),
+    honoured(
+        "stop stopping_strings stop_sequences stop_sequence stop_strings",
+        "A string or 128 of them, which end the answer and are not in it. Several fields add up.",
+        kind=STOPS,
+        key="stop",
+    ),
+    honoured(
+        "reasoning_effort",
+        '"none" turns thinking off where the chat template has a switch for it; another effort is a 400.',
+        kind=EFFORT,
+        key="thinking",
+    ),
+    accepted("user safety_identifier", "Who asks."),
+    accepted("metadata", "Notes for a store of answers, which there is none of."),
+    accepted("service_tier", "There is one tier."),
+    accepted("prompt_cache_key prompt_cache_options prompt_cache_retention", "Hints for a cache."),
+    accepted("moderation", "Nothing is moderated."),
+    accepted("verbosity", "Models that are served here are not trained on it."),
+    accepted("prediction", "A hint that can only make an answer faster."),
+    accepted("parallel_tool_calls", "Acts with `tools`."),
+    refused("n", "several answers to one prompt", 1),
+    refused("best_of", "the best of several answers", 1),
+    refused("echo", "the prompt in the answer"),
+    refused("suffix", "a text after the answer"),
+    refused("logprobs", "log probabilities", routes=frozenset({CHAT})),
+    refused(
+        "logprobs",
+        "log probabilities; 0 asks for those of the chosen tokens",
+        routes=frozenset({COMPLETIONS}),
+    ),
+    refused("top_logprobs", "log probabilities of other tokens", 0),
+    refused("tools", 'tools, unless tool_choice is "none"', idle=_no_tool_may_be_called),
+    refused("tool_choice", "the choice of a tool", "none", "auto"),
+    refused("functions", 'functions, unless function_call is "none"', idle=_no_function_may_be_called),
+    refused("function_call", "the choice of a function", "none", "auto"),
+    refused("response_format", "a form that the answer must have", {"type": "text"}),
+    refused("modalities", "answers that are not text", ["text"]),
+    refused("audio", "spoken answers"),
+    refused("store", "a store of answers"),
+    refused("web_search_options", "search in the web"),
+)

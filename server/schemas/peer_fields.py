@@ -1,0 +1,258 @@
+"""Fields of llama.cpp's server, ik_llama.cpp, vLLM, SGLang, TabbyAPI, text-generation-webui, KoboldCpp, SillyTavern,
+Ollama and OpenRouter that are not OpenAI's. What changes an answer's length, constraint, sampling or thinking is
+honoured or refused here, whatever the peer calls it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from server.schemas.fields import CHAT, COMPLETIONS, RequestField
+from server.schemas.openai_fields import accepted, honoured, refused
+from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
+from server.schemas.values import BOOLEAN, NUMBER, count
+
+_PENALTIES = {
+    "repetition_penalty": 1,
+    "repeat_penalty": 1,
+    "rep_pen": 1,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+}
+
+
+def _no_penalty(body: Mapping[str, Any]) -> bool:
+    return all(body.get(name) in (None, "", False, off) for name, off in _PENALTIES.items())
+
+
+_SAMPLING: tuple[RequestField, ...] = (
+    honoured("top_k", "The k likeliest tokens; 0 and -1: all.", kind=count(-1), nothing=(0, -1)),
+    honoured("min_p", "Tokens with at least this share of the likeliest one's probability.", kind=NUMBER),
+    honoured(
+        "repetition_penalty repeat_penalty rep_pen",
+        "Divides the logits of tokens that are in the prompt or the answer; 1: off.",
+        kind=NUMBER,
+        key="repetition_penalty",
+    ),
+    refused(
+        "repeat_last_n repetition_penalty_range rep_pen_range penalty_range repetition_range",
+        "penalties that look at the last tokens only, beside a penalty",
+        -1,
+        idle=_no_penalty,
+    ),
+    refused(
+        "repetition_decay rep_pen_slope", "penalties that fade, beside a penalty", 0, 1, idle=_no_penalty
+    ),
+    refused(
+        "penalize_nl",
+        "penalties without the newline, beside a penalty",
+        True,
+        false_asks=True,
+        idle=_no_penalty,
+    ),
+    refused("encoder_repetition_penalty", "a penalty on what is not in the prompt", 1),
+    refused("penalty_prompt", "a prompt of its own for the penalties"),
+    refused("no_repeat_ngram_size no_repeat_ngram", "a ban on repeated n-grams", 0),
+    refused("typical_p typical typ_p", "typical sampling", 1, 0),
+    refused("tfs tfs_z", "tail-free sampling", 1),
+    refused("top_a", "top-a sampling", 0),
+    refused("top_n_sigma nsigma", "top-n-sigma sampling", 0, -1),
+    refused("epsilon_cutoff eta_cutoff", "cut-offs of small probabilities", 0),
+    refused("penalty_alpha", "contrastive search", 0),
+    refused("mirostat mirostat_mode mirostat_type", "mirostat", 0),
+    accepted("mirostat_tau mirostat_eta", "Act with mirostat, which is refused."),
+    refused("xtc_probability", "XTC", 0),
+    accepted("xtc_threshold", "Acts with `xtc_probability`, which is refused."),
+    refused("dry_multiplier", "DRY", 0),
+    accepted(
+        "dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers dry_range",
+        "Act with `dry_multiplier`, which is refused.",
+    ),
+    refused("dynamic_temperature", "a temperature that moves"),
+    refused("dynatemp_range", "a temperature that moves", 0),
+    accepted(
+        "dynatemp_low dynatemp_high dynatemp_exponent", "Act with `dynamic_temperature`, which is refused."
+    ),
+    refused("min_temp max_temp", "a temperature that moves", 1, 0),
+    refused("smoothing_factor", "quadratic sampling", 0),
+    accepted("smoothing_curve", "Acts with `smoothing_factor`, which is refused."),
+    refused("skew", "skewed probabilities", 0),
+    refused("adaptive_target", "adaptive sampling", -1),
+    accepted("adaptive_decay", "Acts with `adaptive_target`, which is refused."),
+    refused("temperature_last", "the temperature after the other samplers"),
+    refused("samplers sampler_order sampler_priority sampler_seq", "an order of samplers"),
+    refused("preset", "a preset of sampling"),
+    refused("min_keep", "a least number of tokens that samplers leave", 0, 1),
+    refused("guidance_scale cfg_scale", "classifier-free guidance", 1),
+    accepted("negative_prompt", "Acts with `guidance_scale`, which is refused."),
+    refused("do_sample", "answers without sampling: send temperature 0", True, false_asks=True),
+    refused("use_beam_search", "beam search"),
+    refused("num_beams", "beam search", 1),
+    accepted("length_penalty early_stopping", "Act with beam search, which is refused."),
+)
+
+_LENGTH: tuple[RequestField, ...] = (
+    honoured("ignore_eos", "The answer goes on after an end-of-text token.", kind=BOOLEAN),
+    refused("min_tokens min_new_tokens min_length", "a least length of the answer", 0),
+    refused("ban_eos_token bypass_eos use_default_badwordsids", "a ban on the end of the answer"),
+    refused("stop_token_ids", "token ids that end the answer"),
+    refused("stop_regex", "patterns that end the answer"),
+    refused("custom_stopping_strings", "stop strings within one string: send a list as stop"),
+    refused("include_stop_str_in_output no_stop_trim", "the stop string in the answer"),
+    refused("trim_stop", "the stop string in the answer", True, false_asks=True),
+    refused("n_indent", "a least indentation of the answer", 0),
+    refused("t_max_predict_ms t_max_prompt_ms timeout_ms", "a limit of time", 0, -1),
+    refused("max_tokens_second", "a limit of speed", 0),
+    refused("auto_max_new_tokens", "a length that the server chooses"),
+    accepted(
+        "n_keep n_discard", "Act when a context is shifted; here an answer ends where its context does."
+    ),
+    accepted("max_context_length truncation_length num_ctx", "The context's length is the server's."),
+    refused("truncate_prompt_tokens truncate", "prompts that are cut"),
+    accepted("truncation_side", "Acts with `truncate_prompt_tokens`, which is refused."),
+    refused("transforms", "prompts that are cut"),
+)
+
+_CONSTRAINTS: tuple[RequestField, ...] = (
+    refused(
+        "grammar grammar_string grammar_lazy grammar_triggers ebnf json_schema format regex regex_pattern "
+        "structural_tag structured_outputs guided_json guided_regex guided_choice guided_grammar guided_json_object",
+        "a form that the answer must have",
+    ),
+    accepted(
+        "guided_decoding_backend guided_whitespace_pattern preserved_tokens grammar_retain_state",
+        "Act with a grammar, which is refused.",
+    ),
+    refused("allowed_token_ids allowed_tokens", "tokens that alone are allowed: use logit_bias"),
+    refused(
+        "bad_words bad_words_ids banned_tokens banned_strings banned_regex custom_token_bans",
+        "words that may not come: ban token ids by logit_bias -100",
+    ),
+    refused(
+        "logits_processors logit_processors logits_processor_args custom_logit_processor custom_params vllm_xargs",
+        "a program of the client's in the sampler",
+    ),
+    refused("token_healing", "a prompt whose last token is chosen anew"),
+    refused("repetition_detection", "an end to answers that repeat themselves"),
+)
+
+_THINKING: tuple[RequestField, ...] = (
+    honoured(
+        "enable_thinking",
+        "Sets the chat template's switch for thinking, if it has one.",
+        kind=BOOLEAN,
+        key="thinking",
+    ),
+    honoured(
+        "thinking think",
+        'The same: true, false, `{"type": "enabled"}` or `{"type": "disabled"}`.',
+        kind=SWITCH,
+        key="thinking",
+        false_asks=True,
+    ),
+    honoured(
+        "chat_template_kwargs template_vars",
+        "The same, as a variable of the chat template; its other variables cannot be set.",
+        kind=TEMPLATE_KWARGS,
+        key="thinking",
+    ),
+    honoured(
+        "reasoning",
+        'The same: `{"enabled": false}` or `{"effort": "none"}`; another effort is a 400.',
+        kind=REASONING,
+        key="thinking",
+    ),
+    refused(
+        "thinking_budget thinking_budget_tokens thinking_token_budget reasoning_budget reasoning_budget_tokens "
+        "reasoning_max_tokens max_thinking_tokens max_reasoning_tokens",
+        "a limit of thinking",
+        -1,
+    ),
+    accepted(
+        "thinking_budget_message reasoning_budget_message", "Act with a limit of thinking, which is refused."
+    ),
+    refused("reasoning_format", "thoughts apart from the answer", "none", "auto"),
+    accepted(
+        "include_reasoning separate_reasoning stream_reasoning reasoning_in_content",
+        "Thoughts are in the text of the answer, where the model writes them.",
+    ),
+)
+
+_PROMPT: tuple[RequestField, ...] = (
+    honoured(
+        "parse_special",
+        "Control tokens that a text prompt spells are those tokens; false: they are plain text.",
+        kind=BOOLEAN,
+        routes=frozenset({COMPLETIONS}),
+    ),
+    accepted("parse_special", "Messages never spell control tokens.", routes=frozenset({CHAT})),
+    refused("chat_template prompt_template template", "a chat template of the request's"),
+    refused("add_generation_prompt", "a prompt without the answer's beginning", True, false_asks=True),
+    refused(
+        "continue_final_message continue_ continue_assistant_turn response_prefix",
+        "an answer that continues the last message",
+    ),
+    refused("documents", "documents for the chat template"),
+    refused("system", "a system text beside the messages: send it as a message of role system"),
+    refused("instruction_template instruction_template_str character", "a chat template of the request's"),
+    refused("mode", "another way of prompting", "instruct"),
+    refused("memory", "a text before the prompt"),
+    refused(
+        "add_bos_token add_special add_special_tokens",
+        "a prompt without the text's beginning",
+        True,
+        false_asks=True,
+        routes=frozenset({COMPLETIONS}),
+    ),
+    refused(
+        "add_bos_token add_special add_special_tokens",
+        "a beginning of text beside the chat template's",
+        True,
+        routes=frozenset({CHAT}),
+    ),
+    refused(
+        "image_data images image video_data audio_data multimodal_data multi_modal_data", "images and sound"
+    ),
+    accepted("mm_processor_kwargs media_io_kwargs multi_modal_uuids", "Act with images, which are refused."),
+    refused("input_embeds prompt_embeds", "prompts that are not tokens"),
+    refused(
+        "extra_body options sampling_params parameters",
+        "fields within a field: send them beside prompt or messages",
+    ),
+)
+
+_ANSWER: tuple[RequestField, ...] = (
+    refused("n_probs", "log probabilities", 0),
+    refused("prompt_logprobs", "log probabilities of the prompt"),
+    accepted("post_sampling_probs logprob_token_ids", "Act with log probabilities, which are refused."),
+    refused(
+        "return_token_ids return_tokens return_tokens_as_token_ids return_logprob return_hidden_states return_prompt "
+        "return_full_text",
+        "more of the answer than its text",
+    ),
+    refused("skip_special_tokens", "control tokens in the answer", True, false_asks=True),
+    accepted("spaces_between_special_tokens", "Acts with control tokens in the answer, which are refused."),
+    accepted(
+        "timings_per_token return_progress verbose return_meta_info", "Timings are in the server's log."
+    ),
+    accepted("parse_tool_calls", "Acts with `tools`."),
+    refused("lora lora_path lora_request lora_adapters adapter_id adapters", "an adapter"),
+    refused("priority", "an order among requests", 0),
+    accepted(
+        "cache_prompt cache_salt n_cache_reuse id_slot slot_id keep_alive provider sse_ping_interval stream_interval "
+        "backend_sampling",
+        "Where and how fast an answer is computed does not change it.",
+    ),
+    accepted(
+        "speculative.n_max speculative.n_min speculative.p_min speculative.type draft_model num_draft_tokens",
+        "Speculation does not change an answer.",
+    ),
+)
+
+PEER_FIELDS: tuple[RequestField, ...] = (
+    *_SAMPLING,
+    *_LENGTH,
+    *_CONSTRAINTS,
+    *_THINKING,
+    *_PROMPT,
+    *_ANSWER,
+)
