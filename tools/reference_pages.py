@@ -15,6 +15,7 @@ from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import FILE_TYPES, QuantType
 from tools.operator_pages import command_line_page, configuration_page
 from tools.reference_tables import markdown_table, page
+from tools.request_page import requests_page
 
 ROOT = Path(__file__).parent.parent
 N_IN = 4096  # of the row whose bits per weight are listed: with the row's header, which short rows share less
@@ -60,6 +61,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/formats.md": formats_page,
     "docs/configuration.md": configuration_page,
     "docs/command-line.md": command_line_page,
+    "docs/requests.md": requests_page,
 }
 
 

@@ -118,7 +118,7 @@ def refused(field: RequestField, name: str) -> ApiError:
     works = f"leave it out, or send {' or '.join(plain)}" if plain else "leave it out"
     return ApiError(
         400,
-        f"{name} ({field.about}) is not supported by this server; {works}",
+        f"{name} is not supported by this server ({field.about}); {works}",
         param=name,
         code="unsupported_value",
     )

@@ -127,9 +127,15 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
         routes=frozenset({COMPLETIONS}),
     ),
     refused("top_logprobs", "log probabilities of other tokens", 0),
-    refused("tools", 'tools, unless tool_choice is "none"', idle=_no_tool_may_be_called),
+    refused(
+        "tools", 'calls of tools; with tool_choice "none" they are not read', idle=_no_tool_may_be_called
+    ),
     refused("tool_choice", "the choice of a tool", "none", "auto"),
-    refused("functions", 'functions, unless function_call is "none"', idle=_no_function_may_be_called),
+    refused(
+        "functions",
+        'calls of functions; with function_call "none" they are not read',
+        idle=_no_function_may_be_called,
+    ),
     refused("function_call", "the choice of a function", "none", "auto"),
     refused("response_format", "a form that the answer must have", {"type": "text"}),
     refused("modalities", "answers that are not text", ["text"]),

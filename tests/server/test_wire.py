@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from server.schemas import chat, completions
 from support.server_process import ServerProcess
 
 GREEDY = {"temperature": 0, "max_tokens": 3, "ignore_eos": True}
@@ -94,13 +93,13 @@ HOSTILE: list[bytes] = [
     b'{"messages":[{"role":"user","content":"a"}],"messages":[{"role":"user","content":"b"}]}',
     b"[" * 100_000, b'{"a":' * 100_000, b'{"messages":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     *(chat_body(f'"{name}":{value}') for name in ("temperature", "top_p", "min_p", "frequency_penalty")
-      for value in ("NaN", "Infinity", "-Infinity", "1e999", "true", '"1"', "[]", "-7")),
+      for value in ("NaN", "Infinity", "-Infinity", "1e999", "true", '"1"', "[1]", "-7")),
     *(chat_body(f'"{name}":{value}') for name in ("max_tokens", "max_completion_tokens")
-      for value in ("0", "-1", "1.5", "1e10", "true", '"5"', "1" + "0" * 400, "1" + "0" * 5000)),
+      for value in ("-2", "1.5", "true", '"5"', "1" + "0" * 5000)),
     *(chat_body(f'"seed":{value}') for value in ("1.5", "true", "1" + "0" * 400)),
     *(chat_body(f'"logit_bias":{value}')
-      for value in ('{"x":1}', '{"99999":1}', '{"-1":1}', '{"5":1e999}', "[]", '{"5":101}')),
-    *(chat_body(f'"stop":{value}') for value in ('""', "[1]", '["a",""]', "5", json.dumps(["x"] * 17))),
+      for value in ('{"x":1}', '{"99999":1}', '{"-1":1}', '{"5":1e999}', '[[5]]', '[["a",1]]', '{"5":101}')),
+    *(chat_body(f'"stop":{value}') for value in ("[1]", "5", '"\\ud800"', json.dumps(["x"] * 129))),
     chat_body('"stream":1'), chat_body('"stream_options":{"include_usage":true}'), chat_body('"model":7'),
     chat_body('"stream":true,"stream_options":{"include_usage":1}'), chat_body('"top_k":1.5'),
     chat_body('"repetition_penalty":0'), chat_body('"top_k":-2'),
@@ -116,29 +115,6 @@ def test_hostile_bodies_are_small_refusals_that_echo_nothing(server: ServerProce
 def test_what_was_sent_is_never_in_the_answer(server: ServerProcess) -> None:
     for body in ({"messages": "SECRET-WORDS"}, {"messages": [{"role": "SECRET-WORDS", "content": "x"}]}):
         assert_refused(httpx.post(f"{server.url}/v1/chat/completions", json=body), secret="SECRET-WORDS")
-
-
-@pytest.mark.parametrize(
-    ("path", "later"), [("chat/completions", chat.LATER), ("completions", completions.LATER)]
-)
-def test_fields_of_later_versions_are_refused_by_name(
-    server: ServerProcess, path: str, later: dict[str, tuple[Any, ...]]
-) -> None:
-    for name, harmless in later.items():
-        base = {"messages": [USER], "prompt": "the"} | GREEDY
-        answer = httpx.post(f"{server.url}/v1/{path}", json=base | {name: {"x": 1}})
-        assert assert_refused(answer)["param"] == name
-        for value in (None, *harmless):
-            assert httpx.post(f"{server.url}/v1/{path}", json=base | {name: value}).status_code == 200, (
-                name,
-                value,
-            )
-
-
-def test_fields_without_a_local_meaning_and_unknown_ones_are_taken(server: ServerProcess) -> None:
-    extra = {"user": "me", "metadata": {"a": "b"}, "service_tier": "auto", "store": False, "no_such_field": 1}
-    answer = httpx.post(f"{server.url}/v1/chat/completions", json={"messages": [USER]} | GREEDY | extra)
-    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
