@@ -13,7 +13,8 @@ from engine import Engine, RequestError
 from server.engine_thread import EngineThread
 from server.errors import ApiError, from_request_error, internal
 from server.middleware import Gate
-from server.routes import chat_completions, completions, health, models
+from server.openapi import describe
+from server.routes import chat_completions, completions, docs, health, models
 from server.service import Service, package_version
 from server.settings import Settings
 
@@ -32,10 +33,18 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         yield
         await thread.stop()
 
-    app = FastAPI(title="Espalier", version=package_version(), lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="Espalier",
+        version=package_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere; routes/docs.py has one of our own
+        redoc_url=None,
+    )
     app.state.service = Service(thread, settings)
-    for module in (chat_completions, completions, models, health):
+    for module in (chat_completions, completions, models, health, docs):
         app.include_router(module.router)
+    describe(app)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -109,7 +109,7 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
         key="thinking",
     ),
     accepted("user safety_identifier", "Who asks."),
-    accepted("metadata", "Notes for a store of answers, which there is none of."),
+    accepted("metadata", "Notes for a store of answers; there is none."),
     accepted("service_tier", "There is one tier."),
     accepted("prompt_cache_key prompt_cache_options prompt_cache_retention", "Hints for a cache."),
     accepted("moderation", "Nothing is moderated."),

@@ -165,8 +165,10 @@ TEXT = Kind({"type": "string"}, text_of)
 OBJECT = Kind({"type": "object"}, _object)
 SEED = Kind({"type": "integer"}, _seed)
 STOPS = Kind({"anyOf": [{"type": "string"}, {**_TEXTS, "maxItems": MAX_STOPS}]}, _stops)
+_BIAS = {"type": "number", "minimum": -100, "maximum": 100}
+_PAIR = {"type": "array", "prefixItems": [{"type": "integer"}, _BIAS], "minItems": 2, "maxItems": 2}
 LOGIT_BIAS = Kind(
-    {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+    {"anyOf": [{"type": "object", "additionalProperties": _BIAS}, {"type": "array", "items": _PAIR}]},
     _logit_bias,
 )
 MESSAGES = Kind(

@@ -1,0 +1,81 @@
+"""openapi.json says what the routes take and answer, and /docs shows it without asking anyone else."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from server.openapi import EXAMPLES
+from server.schemas.field_table import FIELDS
+from server.schemas.fields import CHAT, COMPLETIONS, Use
+from support.server_process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def document(server: ServerProcess) -> dict[str, Any]:
+    return httpx.get(f"{server.url}/openapi.json").json()
+
+
+def check(document: dict[str, Any], value: Any, name: str) -> None:
+    """value against components.schemas.NAME."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+    jsonschema.validate(value, schema)
+
+
+def test_every_post_has_its_request_schema_and_every_route_its_error(document: dict[str, Any]) -> None:
+    operations = {(p, m): o for p, methods in document["paths"].items() for m, o in methods.items()}
+    assert {("/v1/chat/completions", "post"), ("/v1/completions", "post")} <= operations.keys()
+    for (path, method), operation in operations.items():
+        error = operation["responses"]["default"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/Error"}, path
+        if method == "post":
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            assert document["components"]["schemas"][schema["$ref"].split("/")[-1]]["properties"]
+            assert set(operation["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+
+
+@pytest.mark.parametrize(("route", "name"), [(CHAT, "ChatRequest"), (COMPLETIONS, "CompletionRequest")])
+def test_a_request_schema_describes_every_honoured_field(
+    document: dict[str, Any], route: str, name: str
+) -> None:
+    properties = document["components"]["schemas"][name]["properties"]
+    honoured = {n for n, field in FIELDS.of_route(route).items() if field.use is Use.HONOURED}
+    assert honoured <= properties.keys()
+    assert all(field["description"] for field in properties.values())
+    check(document, EXAMPLES[route], name)
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, EXAMPLES[route] | {"temperature": "hot"}, name)
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, {"max_tokens": 3}, name)
+
+
+@pytest.mark.parametrize(
+    ("route", "whole", "event"),
+    [(CHAT, "ChatCompletion", "ChatCompletionChunk"), (COMPLETIONS, "Completion", "Completion")],
+)
+def test_answers_are_as_described(
+    server: ServerProcess, document: dict[str, Any], route: str, whole: str, event: str
+) -> None:
+    url, body = f"{server.url}/v1/{route}", EXAMPLES[route] | {"max_tokens": 3}
+    check(document, httpx.post(url, json=body).json(), whole)
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    text = httpx.post(url, json=body | {"stream": True, "stream_options": options}).text
+    events = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n")[:-2]]
+    assert len(events) > 2
+    for one in events:
+        check(document, one, event)
+    check(document, httpx.post(url, json={}).json(), "Error")
+    with pytest.raises(jsonschema.ValidationError):
+        check(document, httpx.post(url, json={}).json(), whole)
+
+
+def test_the_docs_page_asks_nobody_but_this_server(server: ServerProcess) -> None:
+    page = httpx.get(f"{server.url}/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert not re.findall(r"""https?://|(?:src|href)=["']//|@import|url\(""", page.text)
+    assert httpx.get(f"{server.url}/redoc").status_code == 404
