@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from sse_starlette.sse import AppStatus
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,8 +22,6 @@ logger = logging.getLogger("espalier.server")
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:
     """The server for one engine. Its state holds `service`; startup starts the engine's thread."""
-    # Or every open stream would die the moment SIGTERM arrives; draining is ours (main.py).
-    AppStatus.disable_automatic_graceful_drain()
     thread = EngineThread(engine, step_seconds=settings.step_seconds)
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """From prompt ids to pieces of text with a finish reason; streams and whole answers are made from the same pieces."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,25 +111,44 @@ class Answer:
         return Piece(self._index, delta.text + rest.text, reason)
 
 
-async def arrivals(answers: Sequence[Answer]) -> AsyncIterator[list[Piece]]:
+async def arrivals(
+    answers: Sequence[Answer], *, wake_seconds: float = math.inf
+) -> AsyncIterator[list[Piece]]:
     """The pieces of one client request's choices, in lists of those that came together: after each step of the
-    engine for a client that keeps up, more at once for one that does not. Never an empty piece but the last of a
-    choice. Raises ApiError when one of them fails or the deadline passes, and that ends all."""
+    engine for a client that keeps up, more at once for one that does not. Every wake_seconds in which the consumer
+    waits there is an empty list. Never an empty piece but the last of a choice.
+
+    Raises ApiError when one of them fails or the deadline passes, and that ends all.
+    """
     loop = asyncio.get_running_loop()
-    events, deadline = answers[0].events, answers[0].deadline
+    queue, deadline = answers[0].events, answers[0].deadline
     by_id = {answer.request_id: answer for answer in answers}
-    timer = loop.call_at(deadline, events.wake)
+
+    timer: asyncio.TimerHandle | None = None
+
+    def set_timer() -> None:
+        nonlocal timer
+        timer = loop.call_at(min(loop.time() + wake_seconds, deadline), wake)
+
+    def wake() -> None:
+        queue.wake()
+        if loop.time() < deadline:
+            set_timer()
+
+    set_timer()
     try:
         while any(answer.is_open for answer in answers):
-            pieces, failure = _pieces(await events.take(), by_id)
-            if pieces:
+            events = await queue.take()
+            pieces, failure = _pieces(events, by_id)
+            if pieces or not events:
                 yield pieces
             if failure is not None:
                 raise failure
             if loop.time() >= deadline:
                 raise ApiError(504, "the request took longer than this server allows", code="timeout")
     finally:
-        timer.cancel()
+        if timer is not None:
+            timer.cancel()
 
 
 def _pieces(events: Sequence[TokenEvent], by_id: Mapping[str, Answer]) -> tuple[list[Piece], ApiError | None]:

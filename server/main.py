@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from engine import Engine, ResourceError
 from server.app import create_app
-from server.http_protocol import MAX_HEAD_BYTES, DeadlineH11Protocol
+from server.http_protocol import guarded
 from server.service import Service
 from server.settings import Settings
 
@@ -43,7 +43,10 @@ def serve(engine: Engine, settings: Settings, sock: socket.socket, on_ready: Cal
     """Run until SIGTERM, SIGINT or the engine's death; the exit status. on_ready gets the URL."""
     app = create_app(engine, settings)
     server = _Server(uvicorn_config(app, settings), app.state.service, settings, sock, on_ready)
-    asyncio.run(server.serve(sockets=[sock]))
+    with asyncio.Runner(
+        loop_factory=server.config.get_loop_factory()
+    ) as runner:  # uvloop where it is installed
+        runner.run(server.serve(sockets=[sock]))
     return 1 if app.state.service.thread.failure is not None else 0
 
 
@@ -51,10 +54,8 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs the application: its protocol, its limits, no log and no headers of its own."""
     return uvicorn.Config(
         app,
-        http=DeadlineH11Protocol,
+        http=guarded(settings.max_connections, settings.send_seconds),
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
         log_config=None,
         access_log=False,

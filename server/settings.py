@@ -95,7 +95,12 @@ class Settings:
     max_body_bytes: int = setting(
         16 << 20, "Largest request body; more is a 413.", parse_size, unit="bytes", flag=False
     )
-    max_connections: int = setting(2048, "Connections at once; more get 503.", int, flag=False)
+    max_connections: int = setting(
+        2048,
+        "Connections at once; the one that has waited longest for a request makes room for one more.",
+        int,
+        flag=False,
+    )
     receive_seconds: float = setting(
         30.0, "For a request to arrive whole; then 408.", float, unit="seconds", flag=False
     )
@@ -103,7 +108,11 @@ class Settings:
         3600.0, "For a request to be answered.", float, unit="seconds", flag=False
     )
     send_seconds: float = setting(
-        60.0, "For a client to take one event; then it is dropped.", float, unit="seconds", flag=False
+        20.0,
+        "For a client to take anything of what waits for it; then it is cut off.",
+        float,
+        unit="seconds",
+        flag=False,
     )
     ping_seconds: float = setting(
         15.0, "Between comments that keep a silent stream open.", float, unit="seconds", flag=False

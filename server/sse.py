@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from server.errors import ApiError, error_object
 from server.generation import Answer, Piece, Usage, arrivals, close_all, usage_of
@@ -17,6 +17,8 @@ from server.settings import Settings
 logger = logging.getLogger("espalier.server")
 
 DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"  # a comment, which clients skip
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # no proxy may hold events back
 SoFar = Callable[[], Usage]
 _MARK = "\x00piece\x00"
 
@@ -76,15 +78,36 @@ def _data(value: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def events(answers: Sequence[Answer], frames: Frames, *, chat: bool) -> AsyncIterator[bytes]:
-    """The whole stream, [DONE] included; the events that came together are one piece of it. Any exception, ours too,
-    ends it in an event that says so: a client cannot tell a stream that stops without one from a whole answer."""
+class EventStream(StreamingResponse):
+    """The stream of one client request. Starlette watches for the client to leave, the connection for one that takes
+    nothing (http_protocol.py), so that no event needs a timer. However a stream ends, its requests end too."""
+
+    def __init__(self, answers: Sequence[Answer], frames: Frames, settings: Settings, *, chat: bool) -> None:
+        body = events(answers, frames, chat=chat, ping_seconds=settings.ping_seconds)
+        super().__init__(body, headers=_HEADERS, media_type="text/event-stream; charset=utf-8")
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            close_all(self._answers)
+
+
+async def events(
+    answers: Sequence[Answer], frames: Frames, *, chat: bool, ping_seconds: float
+) -> AsyncIterator[bytes]:
+    """The whole stream, [DONE] included; events that came together are one piece. Comments keep a silent one open.
+
+    Any exception, ours too, ends it in an event that says so: a client cannot tell a stream that stops without one
+    from a whole answer.
+    """
     so_far = partial(usage_of, answers)
     try:
         if chat:
             yield b"".join(frames.role(index, so_far) for index in range(len(answers)))
-        async for pieces in arrivals(answers):
-            yield b"".join(frame for piece in pieces for frame in _frames_of(piece, frames, so_far))
+        async for pieces in arrivals(answers, wake_seconds=ping_seconds):
+            yield b"".join(frame for piece in pieces for frame in _frames_of(piece, frames, so_far)) or PING
         if frames.include_usage:
             yield frames.usage(so_far())
     except ApiError as error:
@@ -92,8 +115,6 @@ async def events(answers: Sequence[Answer], frames: Frames, *, chat: bool) -> As
     except Exception:
         logger.exception("stream %s failed", frames.answer_id)
         yield _data(error_object(500, f"internal error; the server's log has it under {frames.answer_id}"))
-    finally:
-        close_all(answers)
     yield DONE
 
 
@@ -102,15 +123,3 @@ def _frames_of(piece: Piece, frames: Frames, so_far: SoFar) -> Iterator[bytes]:
         yield frames.text(piece.index, piece.text, so_far)
     if piece.finish_reason is not None:
         yield frames.finish(piece.index, piece.finish_reason, so_far)
-
-
-def response(body: AsyncIterator[bytes], settings: Settings) -> EventSourceResponse:
-    """The stream as a response; comments keep it open through long prefills. A client that takes nothing is the
-    connection's business (http_protocol.py), so that no event needs a timer."""
-    return EventSourceResponse(
-        body,
-        media_type="text/event-stream; charset=utf-8",
-        sep="\n",
-        ping=settings.ping_seconds,
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
-    )

@@ -14,7 +14,17 @@ MAY_IMPORT = {
     "tools": OURS,
 }
 #: What engine and kernels must run without.
-SERVER_PACKAGES = {"fastapi", "starlette", "uvicorn", "pydantic", "sse_starlette", "gguf", "typer", "rich"}
+SERVER_PACKAGES = {
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+    "httptools",
+    "uvloop",
+    "gguf",
+    "typer",
+    "rich",
+}
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 
 

@@ -30,7 +30,7 @@ async def chat_completions(request: Request) -> Response:
                 include_usage=asked.include_usage,
                 continuous_usage=asked.continuous_usage,
             )
-            return sse.response(sse.events(answers, frames, chat=True), service.settings)
+            return sse.EventStream(answers, frames, service.settings, chat=True)
         [(text, reason)] = await collect(request, answers)
     except BaseException:
         close_all(answers)

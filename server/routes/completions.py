@@ -33,7 +33,7 @@ async def completions(request: Request) -> Response:
                 include_usage=asked.include_usage,
                 continuous_usage=asked.continuous_usage,
             )
-            return sse.response(sse.events(answers, frames, chat=False), service.settings)
+            return sse.EventStream(answers, frames, service.settings, chat=False)
         texts = await collect(request, answers)
     except BaseException:
         close_all(answers)

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from server import http_protocol
 from support.in_process import InProcess, new_engine
 from support.server_process import running_server
 
@@ -200,11 +199,3 @@ def test_a_body_that_does_not_come_is_408(tiny_model: Path) -> None:
         answer = answer_to(server.url, head)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"error"' in answer
-
-
-def test_a_head_that_does_not_come_is_hung_up_on(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
-    with InProcess(new_engine(tiny_model)) as server:
-        assert answer_to(server.url, b"GET /health HTTP/1.1\r\nhost:") == b""
-        assert answer_to(server.url, b"") == b""
-        assert httpx.get(f"{server.url}/health").status_code == 200
