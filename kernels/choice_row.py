@@ -12,6 +12,8 @@ Array = Any  # a backend's own
 
 #: The most likely tokens whose log-probabilities one choice can give.
 MAX_LOGPROBS = 20
+#: Of `Chosen.logprobs`: the chosen token's, the most likely ids as int32 bits, theirs.
+LOGPROB_COLUMNS = 1 + 2 * MAX_LOGPROBS
 #: What narrows a row down, in the default order. A step's number is its place here.
 STEPS = ("temperature", "top_k", "top_p", "min_p")
 
@@ -69,9 +71,7 @@ class Chosen(NamedTuple):
     """What `Ops.choose` gives, where it was computed. float32 arrays of the backend."""
 
     tokens: Array  # [n_rows, 2]: the highest logit, and the token id as int32 bits in a float's place
-    logprobs: (
-        Array | None
-    )  # [n_rows, 1 + 2 * MAX_LOGPROBS]: the chosen's, the most likely ids as bits, theirs
+    logprobs: Array | None  # [n_rows, LOGPROB_COLUMNS]
 
 
 class ChosenTokens(NamedTuple):

@@ -6,6 +6,8 @@
 namespace espalier {
 
 constexpr int kMaxLogprobs = 20;
+// Of a row's log-probabilities: the chosen token's, the most likely ids as bits, theirs.
+constexpr int kLogprobColumns = 1 + 2 * kMaxLogprobs;
 
 // The numbers of the steps in ChoiceRow::order.
 enum ChoiceStep { kTemperatureStep, kTopKStep, kTopPStep, kMinPStep };

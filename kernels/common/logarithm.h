@@ -1,5 +1,5 @@
 // The natural logarithm of a positive normal double, in plain IEEE operations, so that a draw is the same wherever it is
-// made (engine/plain_log.py has the same lines for NumPy; libraries differ in their last bits). Within 4 ulp.
+// made (kernels/reference/plain_log.py has the same lines for NumPy; libraries differ in their last bits). Within 4 ulp.
 // x = m 2^e with m between sqrt(1/2) and sqrt(2); with s = (m - 1) / (m + 1), log m is 2 (s + s^3/3 + s^5/5 + ...).
 #pragma once
 

@@ -6,9 +6,9 @@
 
 namespace espalier {
 
-constexpr int kPhiloxRounds = 10;
-constexpr uint32_t kPhiloxM0 = 0xD2511F53u, kPhiloxM1 = 0xCD9E8D57u;  // the round's multipliers
-constexpr uint32_t kPhiloxW0 = 0x9E3779B9u, kPhiloxW1 = 0xBB67AE85u;  // the key's step from round to round
+ESP_NUMBER int kPhiloxRounds = 10;
+ESP_NUMBER uint32_t kPhiloxM0 = 0xD2511F53u, kPhiloxM1 = 0xCD9E8D57u;  // the round's multipliers
+ESP_NUMBER uint32_t kPhiloxW0 = 0x9E3779B9u, kPhiloxW1 = 0xBB67AE85u;  // the key's step from round to round
 
 // The words of counter (group, position, 0, 0), for tokens 4 group .. 4 group + 3.
 ESP_FN void philox(uint32_t group, uint32_t position, uint64_t seed, uint32_t (&words)[4]) {

@@ -269,6 +269,4 @@ static void store_kv(const float* k, const float* v, const PagedCache& cache, in
     else store_head<CachedQ8>(k, v, cache, slot, head);
 }
 
-static const VectorKernels kVectorTable = {rms_norm, silu_mul, exp_of, store_kv, attention};
-
 }  // namespace espalier::ESPALIER_TIER

@@ -12,6 +12,7 @@
 #include "common/dequantize.h"
 #include "common/finite.h"
 #include "cpu/arrays.h"
+#include "cpu/choice.h"
 #include "cpu/codeword_tree.h"
 #include "cpu/dispatch.h"
 #include "cpu/linear.h"
@@ -311,14 +312,26 @@ public:
         });
     }
 
-    // Until the choice is a native step.
-    void call(nb::callable f) {
-        f();
-        if (recording_ != nullptr)
-            recording_->add("choose", [f] {
-                const nb::gil_scoped_acquire gil;
-                f();
-            });
+    // mask and changes: [n_rows, ceil(n_vocab / 32)] and [n_changes, 4], or none. A row's changes end where starts says, however
+    // many were there when a program was recorded: their array may be any length.
+    void choose(const Floats& logits, const Ints& rows, const Ints& starts, const Ints& token_ids, const std::optional<Ints>& mask,
+                const std::optional<Ints>& changes, const FloatsOut& tokens, const std::optional<FloatsOut>& logprobs) {
+        require(logits.ndim() == 2 && dim(logits, 1) > 0, "choose: logits is [n_rows, n_vocab]");
+        const int64_t n_rows = dim(logits, 0), n_vocab = dim(logits, 1), n_words = (n_vocab + 31) / 32;
+        require(rows.ndim() == 2 && dim(rows, 0) == n_rows && rows.shape(1) * sizeof(int32_t) == sizeof(ChoiceRow),
+                "choose: rows is [n_rows, the ints of a ChoiceRow]");
+        require(reinterpret_cast<uintptr_t>(rows.data()) % alignof(ChoiceRow) == 0, "choose: rows lie on eight bytes");
+        require(int64_t(starts.size()) == n_rows + 1, "choose: starts is [n_rows + 1]");
+        require(!mask || (mask->ndim() == 2 && dim(*mask, 0) == n_rows && dim(*mask, 1) == n_words),
+                "choose: mask is [n_rows, ceil(n_vocab / 32)]");
+        require(!changes || (changes->ndim() == 2 && dim(*changes, 1) * 4 == int64_t(sizeof(Change))), "choose: changes is [n, 4]");
+        require(tokens.ndim() == 2 && dim(tokens, 0) == n_rows && dim(tokens, 1) == 2, "choose: tokens is [n_rows, 2]");
+        require(!logprobs || (logprobs->ndim() == 2 && dim(*logprobs, 0) == n_rows && dim(*logprobs, 1) == kLogprobColumns),
+                "choose: logprobs is [n_rows, 41]");
+        const ChoicePass pass{logits.data(), reinterpret_cast<const ChoiceRow*>(rows.data()), starts.data(), token_ids.data(),
+                              mask ? mask->data() : nullptr, changes ? reinterpret_cast<const Change*>(changes->data()) : nullptr,
+                              tokens.data(), logprobs ? logprobs->data() : nullptr, n_rows, n_vocab, int64_t(token_ids.size())};
+        perform("choose", [this, pass] { choose_rows(pass); });
     }
 
     void nearest_iq4_kt(bool high_offset, const Floats& targets, const Floats& weights, const IdsOut& out) {
@@ -334,6 +347,42 @@ public:
     }
 
 private:
+    struct ChoicePass {
+        const float* logits;
+        const ChoiceRow* rows;
+        const int32_t *starts, *token_ids, *mask;
+        const Change* changes;
+        float *tokens, *logprobs;
+        int64_t n_rows, n_vocab, n_tokens;
+    };
+
+    void choose_rows(const ChoicePass& pass) {
+        for (int64_t i = 0; i < pass.n_rows; ++i) check_choice(pass, i);
+        while (int(choosers_.size()) < pool_.n_threads()) choosers_.emplace_back(vectors_);
+        pool_.run(pass.n_rows, [&](int64_t i, int worker) {
+            const ChoiceRow& row = pass.rows[i];
+            RowChanges changes{nullptr, 0, -1, row.has_mask ? pass.mask + i * ((pass.n_vocab + 31) / 32) : nullptr};
+            if (pass.changes != nullptr) {
+                changes.changes = pass.changes + pass.starts[i];
+                changes.n_changes = pass.starts[i + 1] - pass.starts[i];
+                if (row.n_unread) changes.unread = pass.token_ids[i];
+            }
+            float* logprobs = pass.logprobs != nullptr ? pass.logprobs + i * kLogprobColumns : nullptr;
+            choosers_[size_t(worker)].run(pass.logits + i * pass.n_vocab, pass.n_vocab, row, changes, {pass.tokens + 2 * i, logprobs});
+        });
+    }
+
+    static void check_choice(const ChoicePass& pass, int64_t i) {
+        const ChoiceRow& row = pass.rows[i];
+        require(!row.has_mask || pass.mask != nullptr, "choose: a row has a mask that is not there");
+        if (pass.changes == nullptr) return;
+        require(pass.starts[i] >= 0 && pass.starts[i] <= pass.starts[i + 1], "choose: starts go down");
+        for (int64_t change = pass.starts[i]; change < pass.starts[i + 1]; ++change)
+            require_ids(&pass.changes[change].token_id, 1, pass.n_vocab, "changed token");
+        require(!row.n_unread || i < pass.n_tokens, "choose: a row's token is not in the pass");
+        if (row.n_unread) require_ids(pass.token_ids + i, 1, pass.n_vocab, "token id");
+    }
+
     // Runs a step, and keeps it where a program is being recorded.
     template <class F>
     void perform(const char* name, F step) {
@@ -383,6 +432,7 @@ private:
     ThreadPool pool_;
     LinearRunner linear_;
     PagedAttention attention_;
+    std::vector<RowChooser> choosers_;  // one a thread, made at the first choice
     std::unique_ptr<Program> recording_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "cpu/backend.h"
 #include "cpu/ceilings_bindings.h"
+#include "cpu/choice_bindings.h"
 
 using namespace espalier;
 using namespace nb::literals;
@@ -25,6 +26,7 @@ NB_MODULE(_native, module) {
         return nb::make_tuple(cache.key_bytes(), cache.value_bytes());
     }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
     bind_ceilings(module);
+    bind_choice_records(module);
     nb::class_<PackedMatrix>(module, "PackedMatrix")
         .def_prop_ro("nbytes", &PackedMatrix::nbytes)
         .def_prop_ro("address", [](const PackedMatrix& matrix) { return reinterpret_cast<uintptr_t>(matrix.view().tiles); })
@@ -57,7 +59,8 @@ NB_MODULE(_native, module) {
         .def("rope", &Backend::rope, "x"_a.noconvert(), "angles"_a.noconvert(), "interleaved"_a, "out"_a.noconvert())
         .def("store_kv", &Backend::store_kv, "k"_a.noconvert(), "v"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "block_size"_a, "head_dim"_a, "slots"_a.noconvert())
-        .def("call", &Backend::call, "f"_a)
+        .def("choose", &Backend::choose, "logits"_a.noconvert(), "rows"_a.noconvert(), "starts"_a.noconvert(), "token_ids"_a.noconvert(),
+             "mask"_a.noconvert().none(), "changes"_a.noconvert().none(), "tokens"_a.noconvert(), "logprobs"_a.noconvert().none())
         .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
         .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.activation_planes import checked_planes
-from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
+from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch, Result, Rotation
@@ -306,15 +306,11 @@ class CpuOps:
         return out
 
     def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
-        chosen = choice.choose(logits, choices)
-
-        def again() -> None:
-            for kept, made in zip(chosen, choice.choose(logits, choices), strict=True):
-                if kept is not None:
-                    kept[...] = made
-
-        self._native.call(again)
-        return chosen
+        n_rows = len(logits)
+        tokens = self._arena.take(n_rows, 2)
+        logprobs = self._arena.take(n_rows, LOGPROB_COLUMNS) if choices.gives_logprobs else None
+        self._native.choose(logits, *choices[:-1], tokens, logprobs)
+        return Chosen(tokens, logprobs)
 
     def fetch_chosen(self, chosen: Chosen, n_rows: int) -> Callable[[], ChosenTokens]:
         return lambda: on_host(chosen, n_rows)

@@ -134,6 +134,17 @@ static inline I32 bit_and(I32 a, I32 b) {
     return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
 }
 static inline I32 bit_or(I32 a, I32 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+static inline void mul_wide_half(__m256i a, __m256i b, __m256i& high, __m256i& low) {
+    const __m256i even = _mm256_mul_epu32(a, b), odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), b);
+    low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+}
+// The two halves of each unsigned 64-bit product a * b.
+static inline void mul_wide(I32 a, uint32_t b, I32& high, I32& low) {
+    const __m256i factor = _mm256_set1_epi64x(b);
+    mul_wide_half(a.lo, factor, high.lo, low.lo);
+    mul_wide_half(a.hi, factor, high.hi, low.hi);
+}
 static inline I32 bit_xor(I32 a, I32 b) {
     return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)};
 }

@@ -189,6 +189,14 @@ static inline I32 bit_and(I32 a, I32 b) {
 static inline I32 bit_or(I32 a, I32 b) {
     return each_i([&](int i) { return a.v[i] | b.v[i]; });
 }
+// The two halves of each unsigned 64-bit product a * b.
+static inline void mul_wide(I32 a, uint32_t b, I32& high, I32& low) {
+    for (int i = 0; i < 16; i++) {
+        const uint64_t product = static_cast<uint64_t>(static_cast<uint32_t>(a.v[i])) * b;
+        high.v[i] = static_cast<int32_t>(product >> 32);
+        low.v[i] = static_cast<int32_t>(product & 0xFFFFFFFFu);
+    }
+}
 static inline I32 bit_xor(I32 a, I32 b) {
     return each_i([&](int i) { return a.v[i] ^ b.v[i]; });
 }

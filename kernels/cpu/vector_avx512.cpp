@@ -1,7 +1,7 @@
 // The avx512 tier of the kernels beside the linears, in a namespace of its own (simd.h).
 #define ESPALIER_TIER avx512
 #define ESPALIER_TIER_ID 3
-#include "cpu/attention.h"
+#include "cpu/vector_table.h"
 
 namespace espalier {
 

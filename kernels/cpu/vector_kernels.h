@@ -26,6 +26,21 @@ struct AttentionShape {
     float scale;
 };
 
+// Tokens of one row that are looked at together when one is chosen.
+constexpr int64_t kChoiceBlock = 64;
+// Logits in order of size: kMassBins of equal steps of exp2(x), then one for all whose mass is zero.
+constexpr int kMassBins = 2001, kMasslessBin = 2001, kBins = 2002;
+constexpr float kBinsPerPower = 50.0f;
+
+// A row to draw from: scores are (x - highest) * rate.
+struct NoisyRow {
+    const float* x;
+    int64_t n;
+    float highest, rate;
+    uint32_t position;
+    uint64_t seed;
+};
+
 struct VectorKernels {
     // y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, y [n_rows, n]
     void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, int64_t n_rows, float* y);
@@ -38,6 +53,16 @@ struct VectorKernels {
     // q, y [n_tokens, n_head, head_dim]; scratch of attention_scratch_floats().
     void (*attention)(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
                       float* scratch, float* y);
+    // The highest of x; a NaN where x has a NaN or +infinity.
+    float (*highest)(const float* x, int64_t n);
+    // The start of the first block from `first` on, both multiples of kChoiceBlock, that has a value of at least `least`; n
+    // where there is none.
+    int64_t (*next_block)(const float* x, int64_t n, int64_t first, float least);
+    // amounts [kBins] += of each value in its bin 1, or its mass. `rate` is what mass_of takes.
+    void (*add_to_bins)(const float* x, int64_t n, float highest, float rate, bool masses, uint64_t* amounts);
+    // The start of the first block from `first` on where a score and its noise may add up to `least`, and the words of the
+    // block's noise [kChoiceBlock]; n where there is none. Rates from 1e-30 on, or 0.
+    int64_t (*next_draws)(const NoisyRow& row, int64_t first, double least, uint32_t* words);
 };
 
 // Four floats a row; the vectors behind them stay on cache lines.

@@ -1,7 +1,7 @@
 // The scalar tier of the kernels beside the linears, in a namespace of its own (simd.h).
 #define ESPALIER_TIER scalar
 #define ESPALIER_TIER_ID 1
-#include "cpu/attention.h"
+#include "cpu/vector_table.h"
 
 namespace espalier {
 

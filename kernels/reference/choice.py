@@ -19,7 +19,7 @@ import numpy as np
 from kernels.choice_row import (
     CHANGE,
     CHOICE_ROW,
-    MAX_LOGPROBS,
+    LOGPROB_COLUMNS,
     NO_BIAS,
     STEPS,
     Choices,
@@ -35,7 +35,7 @@ def choose(logits: np.ndarray, choices: Choices) -> Chosen:
     """`Ops.choose`. logits [n_rows, n_vocab] float32, which are not changed."""
     n_rows = len(logits)
     tokens = np.zeros((n_rows, 2), np.float32)
-    logprobs = np.full((n_rows, 1 + 2 * MAX_LOGPROBS), np.nan, np.float32) if choices.gives_logprobs else None
+    logprobs = np.full((n_rows, LOGPROB_COLUMNS), np.nan, np.float32) if choices.gives_logprobs else None
     for i, row in enumerate(choices.rows.view(CHOICE_ROW)[:, 0]):
         highest, token_id = choose_token(_prepared(logits[i], row, i, choices), row)
         tokens[i, 0], tokens.view(np.int32)[i, 1] = highest, token_id

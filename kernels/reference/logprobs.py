@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from kernels.choice_row import MAX_LOGPROBS
+from kernels.choice_row import LOGPROB_COLUMNS, MAX_LOGPROBS
 from kernels.reference.masses import masses
 from kernels.reference.plain_log import logarithm
 
@@ -20,7 +20,7 @@ def logprobs_of(logits: np.ndarray, token_id: int, row: np.void) -> np.ndarray:
 
     NaN and the id -1 where the row asks for nothing, and everywhere where the highest logit is not finite.
     """
-    out = np.full(1 + 2 * MAX_LOGPROBS, np.nan, np.float32)
+    out = np.full(LOGPROB_COLUMNS, np.nan, np.float32)
     top_ids, top = out.view(np.int32)[1 : 1 + MAX_LOGPROBS], out[1 + MAX_LOGPROBS :]
     top_ids[:] = -1
     if not math.isfinite(logits.max()):
@@ -39,5 +39,5 @@ def log_softmax(logits: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
     highest = logits.max()
     with np.errstate(over="ignore"):
         total = masses(logits - highest, np.float32(1)).sum()
-    log_total = logarithm(np.array([float(total) * WHOLE]))[0]
-    return ((logits[token_ids].astype(np.float64) - float(highest)) - log_total).astype(np.float32)
+        log_total = logarithm(np.array([float(total) * WHOLE]))[0]
+        return ((logits[token_ids].astype(np.float64) - float(highest)) - log_total).astype(np.float32)

@@ -1,10 +1,18 @@
 """Choosing tokens: every backend against the judge, and the judge against the tokens of an earlier day."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 
 from engine.request import Request
 from engine.types import SamplingParams
-from support.choices import sample
+from kernels.cpu import _native
+from kernels.cpu.ops import CpuOps
+from kernels.ops import Ops
+from support.choices import REFERENCE, sample
+from support.cuda_device import generator
+from support.random_choices import chosen_by, differences, random_choices
 
 #: What commit 660583f chose for `frozen_case`: a seed goes on to give the text it gave.
 FROZEN = [
@@ -35,3 +43,58 @@ def frozen_case(i: int) -> tuple[np.ndarray, Request]:
 def test_a_seed_gives_the_tokens_it_always_gave() -> None:
     cases = [frozen_case(i) for i in range(len(FROZEN))]
     assert [sample(row[None], [request])[0].token_id for row, request in cases] == FROZEN
+
+
+#: Less than a vector, a block of 64 tokens and a word of the mask to the token, and more, with ragged ends.
+N_VOCABS = (1, 2, 15, 16, 31, 32, 33, 63, 64, 65, 300, 1000, 4099)
+TIERS = _native.isa_tiers()
+
+
+@pytest.fixture(params=TIERS)
+def backend(request: pytest.FixtureRequest) -> Iterator[Ops]:
+    """Every backend but the judge, and the CPU's on every tier."""
+    yield CpuOps(threads=2, isa=request.param)
+
+
+def check(ops: Ops, n_rows: int, n_vocab: int, seed: int) -> None:
+    case = random_choices(generator("choices", n_vocab, seed), n_rows, n_vocab)
+    assert differences(ops, REFERENCE, case) == []
+
+
+@pytest.mark.parametrize("n_vocab", N_VOCABS)
+def test_every_backend_gives_the_judges_tokens_and_logprobs(backend: Ops, n_vocab: int) -> None:
+    """All samplers in all orders, changes, masks, ties, zeros, infinities, NaNs: each bit of each answer."""
+    check(backend, 30, n_vocab, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_vocab", [*N_VOCABS, 32_000, 152_064])
+def test_ten_thousand_rows_are_the_judges(backend: Ops, n_vocab: int) -> None:
+    for seed in range(8 if n_vocab < 10_000 else 1):
+        check(backend, 100 if n_vocab < 10_000 else 40, n_vocab, seed + 1)
+
+
+def test_logits_stay_as_the_model_gave_them(cpu_ops: Ops) -> None:
+    """Other rows are read from them later, and log-probabilities are those of the model."""
+    case = random_choices(generator("unchanged"), 20, 100)
+    assert len(case.changes) > 20
+    got = chosen_by(cpu_ops, case)
+    bare = case._replace(changes=case.changes[:0], starts=np.zeros_like(case.starts))
+    bare.rows["has_mask"], bare.rows["n_unread"] = 0, 0
+    assert got.top_logprobs is not None
+    np.testing.assert_array_equal(got.top_logprobs.copy(), chosen_by(cpu_ops, bare).top_logprobs)
+
+
+def test_logprobs_are_those_of_a_softmax() -> None:
+    """In float64 by another way; 1e-6 is the rounding of a float32 near 8."""
+    case = random_choices(generator("softmax"), 1, 5000)
+    case.logits[0] = generator("softmax", 1).normal(0, 3, 5000)
+    case.rows["wants_logprob"], case.rows["n_top_logprobs"] = 1, 20
+    chosen = chosen_by(REFERENCE, case)
+    assert chosen.logprobs is not None
+    assert chosen.top_ids is not None
+    assert chosen.top_logprobs is not None
+    exact = case.logits[0] - np.log(np.exp(case.logits[0].astype(np.float64)).sum())
+    assert chosen.top_ids[0].tolist() == np.argsort(-exact)[:20].tolist()
+    np.testing.assert_allclose(chosen.top_logprobs[0], exact[chosen.top_ids[0]], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(chosen.logprobs[0], exact[chosen.token_ids[0]], rtol=0, atol=1e-6)

@@ -24,6 +24,7 @@ TESTS = (
     "test_cpu_planes.py",
     "test_cpu_attention.py",
     "test_cpu_recorded.py",
+    "test_choice.py",
     "test_thread_pool.py",
     "test_finite.py",
 )

@@ -7,17 +7,19 @@ python -m support.guarded_sweep TIER FAULT          does what must not pass unno
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 
+from kernels.choice_row import Choices, as_ints
 from kernels.cpu import _native
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from support.guarded import GuardedOps, empty, guarded
+from support.random_choices import random_choices
 
 #: Of `_native.Backend`, what is no kernel.
 NOT_KERNELS = {"isa", "n_threads", "begin_program", "end_program", "run_program", "time_program"}
@@ -150,6 +152,23 @@ def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
     ]
 
 
+def choice_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    for n_vocab in (*range(1, 70), 127, 128, 129, 5000) if wide else (1, 31, 33, 63, 65, 300):
+        yield f"choices of {n_vocab}", lambda n_vocab=n_vocab: choose(ops, n_vocab)
+
+
+def choose(ops: GuardedOps, n_vocab: int) -> list[np.ndarray]:
+    """Row by row: then each lies before the guard page. Log-probabilities that nobody asked for are NaN."""
+    case = random_choices(rng_of(n_vocab), 20, n_vocab)
+    for i, (first, end) in enumerate(pairwise(case.starts)):
+        rows, changes = as_ints(case.rows[i : i + 1]), as_ints(case.changes[first:end])
+        mask, starts = guarded(case.mask[i : i + 1]), ints(0, end - first)
+        token_ids = guarded(case.token_ids[i : i + 1])
+        choices = Choices(guarded(rows), starts, token_ids, mask, guarded(changes), gives_logprobs=True)
+        ops.choose(guarded(case.logits[i : i + 1]), choices)
+    return []
+
+
 def rotate(ops: GuardedOps, head_dim: int, half: int) -> list[np.ndarray]:
     angles = ops.rope_angles(ints(0, 7, 4000), normal(half), 1.0)
     return [angles, *(ops.rope(normal(3, 2, head_dim), angles, interleaved) for interleaved in (True, False))]
@@ -165,7 +184,7 @@ def sweep(isa: str, wide: bool) -> None:
     ops = GuardedOps(threads=2, isa=isa)
     recorder: Any = Recorder(ops._native)
     ops._native = recorder
-    for cases in (linear_cases, attention_cases, vector_cases):
+    for cases in (linear_cases, attention_cases, vector_cases, choice_cases):
         run_all(cases(ops, wide))
     print("two planes of activations")
     run_all(linear_cases(GuardedOps(threads=2, isa=isa, planes=2), wide))

@@ -1,0 +1,12 @@
+// The table of one ISA tier (vector_kernels.h), built from the kernels in this tier's namespace.
+#pragma once
+
+#include "cpu/attention.h"
+#include "cpu/choice_scan.h"
+
+namespace espalier::ESPALIER_TIER {
+
+static const VectorKernels kVectorTable = {rms_norm, silu_mul,   exp_of,      store_kv,   attention,
+                                           highest,  next_block, add_to_bins, next_draws};
+
+}  // namespace espalier::ESPALIER_TIER
