@@ -26,9 +26,10 @@ INCLUDE_FOLDERS = (EMULATOR, nvrtc.INCLUDE_ROOT)
 RUNTIME = ("block.cpp", "launch.cpp", "guarded_memory.cpp", "tensor_core.cpp")
 
 #: No contraction, as on the device. Kernels view bytes as words, so no strict aliasing. The rest of a page is
-#: touched before a stack frame passes it, so that the guard page below a fiber's stack is met.
+#: touched before a stack frame passes it, so that the guard page below a fiber's stack is met. -O1: at -O2 the
+#: kernels run no faster here and take half as long again to compile.
 _FLAGS = (
-    *("-std=c++17", "-O2", "-fPIC", "-shared"),
+    *("-std=c++17", "-O1", "-fPIC"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing", "-fstack-clash-protection"),
     *("-Wall", "-Wextra", "-Wno-unknown-pragmas", "-DESP_CUDA_HOST"),
     *(f"-I{folder}" for folder in INCLUDE_FOLDERS),
@@ -160,13 +161,18 @@ def build(source: Path, defines: Sequence[str] = ()) -> Path:
     emulator = [
         path for name in ("cuda_host.h", "export_kernel.h") for path in _with_includes(EMULATOR / name)
     ]
-    options = ("-fvisibility=hidden", *_CHECKS, *(f"-D{define}" for define in defines))
+    common = ("-fvisibility=hidden", *_CHECKS)
+    options = (
+        *common,
+        "-include",
+        str(_prefix(sorted(emulator), common)),
+        *(f"-D{define}" for define in defines),
+    )
 
     def program() -> str:
         exports = (f"ESP_EXPORT_KERNEL({name}, {bounds})" for name, bounds in _kernels(source, defines))
         lines = [
             f'#include "{source}"',
-            '#include "export_kernel.h"',
             "namespace espalier {",
             *exports,
             "}",
@@ -175,6 +181,20 @@ def build(source: Path, defines: Sequence[str] = ()) -> Path:
         return "\n".join(lines)
 
     return _built(source.stem, sorted({*files, *emulator}), program, options)
+
+
+def _prefix(depends_on: Sequence[Path], options: Sequence[str]) -> Path:
+    """A header that every kernel includes first; precompiled beside it, which halves the time of a build.
+
+    g++ reads the header's text where it finds that its precompiled form does not fit.
+    """
+    header = BUILD / f"prefix-{sources.digest(depends_on, _compiler_version(), *_FLAGS, *options)}.h"
+    precompiled = header.with_suffix(".h.gch")
+    with _only_process(header):
+        if not precompiled.exists():
+            header.write_text('#include "cuda_host.h"\n#include "export_kernel.h"\n')
+            _run_compiler(precompiled, ("-x", "c++-header", str(header)), options)
+    return header
 
 
 #: A kernel's head after preprocessing, __global__ gone and launch bounds kept under another name.
@@ -211,21 +231,28 @@ def _built(
     library = BUILD / f"{name}-{key}.so"
     if library.exists():
         return library
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / f"{name}-{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another test process may be compiling the same
+    with _only_process(library):
         if not library.exists():
-            _compile(library, program(), options)
+            _run_compiler(library, ("-shared", "-x", "c++", "-"), options, program())
     return library
 
 
-def _compile(library: Path, program: str, options: Sequence[str]) -> None:
-    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    command = ["g++", *_FLAGS, *options, "-x", "c++", "-", "-o", str(unfinished)]
-    result = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise KernelFault(f"g++ refuses {library.stem}:\n{result.stderr}")
-    unfinished.replace(library)
+@contextmanager
+def _only_process(result: Path) -> Iterator[None]:
+    """Another test process that makes the same file waits meanwhile."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with result.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run_compiler(result: Path, inputs: Sequence[str], options: Sequence[str], program: str = "") -> None:
+    unfinished = result.with_suffix(f".{os.getpid()}.tmp")
+    command = ["g++", *_FLAGS, *options, *inputs, "-o", str(unfinished)]
+    done = subprocess.run(command, input=program, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KernelFault(f"g++ refuses {result.stem}:\n{done.stderr}")
+    unfinished.replace(result)
 
 
 @cache

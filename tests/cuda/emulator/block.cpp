@@ -55,18 +55,20 @@ struct Warp {
 struct Block {
     std::vector<Thread> threads;  // kept between launches, for their stacks
     std::vector<Warp> warps;
+    unsigned ready_warps = 0;  // bit w: a lane of warp w can run; a block has at most 32 warps
     Barrier barriers[kNamedBarriers];
     unsigned n_threads = 0, n_live = 0;
     Thread* current = nullptr;
     Fiber host;
     const Launch* launch = nullptr;
-    unsigned random = 1;
+    unsigned random = 1, order = kLowestFirst;
     std::string error;
 };
 Block block;
 
 unsigned id_of(const Thread& thread) { return unsigned(&thread - block.threads.data()); }
 unsigned lane_bit(const Thread& thread) { return 1u << (id_of(thread) % kLanes); }
+unsigned warp_bit(const Thread& thread) { return 1u << (id_of(thread) / kLanes); }
 Warp& warp_of(const Thread& thread) { return block.warps[id_of(thread) / kLanes]; }
 
 unsigned next_random() {  // xorshift32, Marsaglia 2003
@@ -83,13 +85,15 @@ int random_of(unsigned mask) {
     return lowest(mask);
 }
 
+int chosen_of(unsigned mask) {
+    if (block.order == kLowestFirst) return lowest(mask);
+    return block.order == kHighestFirst ? highest(mask) : random_of(mask);
+}
+
 Thread* next_ready() {
-    unsigned ready_warps = 0;  // at most 32 of them
-    for (unsigned w = 0; w < block.warps.size(); ++w) ready_warps |= unsigned(block.warps[w].ready != 0) << w;
-    if (!ready_warps) return nullptr;
-    const auto choose = order() == kLowestFirst ? lowest : order() == kHighestFirst ? highest : random_of;
-    const unsigned warp = unsigned(choose(ready_warps));
-    return &block.threads[warp * kLanes + unsigned(choose(block.warps[warp].ready))];
+    if (!block.ready_warps) return nullptr;
+    const unsigned warp = unsigned(chosen_of(block.ready_warps));
+    return &block.threads[warp * kLanes + unsigned(chosen_of(block.warps[warp].ready))];
 }
 
 // The running thread no longer counts as ready.
@@ -107,12 +111,15 @@ void wait(State state, Site site) {
     Thread& self = *block.current;
     self.state = state;
     self.site = site;
-    warp_of(self).ready &= ~lane_bit(self);
+    Warp& warp = warp_of(self);
+    warp.ready &= ~lane_bit(self);
+    if (!warp.ready) block.ready_warps &= ~warp_bit(self);
 }
 
 void wake(Thread& thread) {
     thread.state = State::kReady;
     warp_of(thread).ready |= lane_bit(thread);
+    block.ready_warps |= warp_bit(thread);
 }
 
 void thread_main() {
@@ -282,6 +289,8 @@ std::string run_block(const Launch& launch, unsigned n_threads, unsigned seed) {
     block.launch = &launch;
     block.n_threads = block.n_live = n_threads;
     block.warps.assign(n_threads / kLanes, Warp{});
+    block.ready_warps = 0;
+    block.order = order();
     block.random = seed | 1;
     block.error.clear();
     block.current = nullptr;
