@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PIP_ENV := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
-NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*.h kernels/cpu/*.cpp kernels/cpu/tiles/*.h kernels/common/*.h)
+NATIVE := pyproject.toml CMakeLists.txt constraints.txt $(wildcard kernels/cpu/*.h kernels/cpu/*.cpp kernels/cpu/tiles/*.h kernels/cpu/text/*.h kernels/common/*.h)
 MODEL ?=
 ARGS ?=
 

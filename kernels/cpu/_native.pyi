@@ -1,4 +1,4 @@
-"""What bindings.cpp offers. Only kernels/cpu/ops.py, tests and benchmarks look in here."""
+"""What bindings.cpp offers. Only kernels/cpu/ops.py, the tokenizer, tests and benchmarks look in here."""
 
 from typing import Any
 
@@ -36,5 +36,32 @@ def record_layout(name: str) -> dict[str, tuple[int, int]]: ...  # of a C++ stru
 def record_size(name: str) -> int: ...
 def choice_steps() -> dict[str, int]: ...
 def logprob_columns() -> int: ...
+
+class SpmMerger:
+    """SentencePiece's BPE (kernels/cpu/text/spm_merge.h), without the interpreter's lock.
+
+    texts: what merging may give, each once, none empty; ids, scores and unused of the same length. byte_ids: 256
+    entries, -1 where a byte has no token; unk_id -1 for none. before_space: the characters that may stand before a
+    space mark inside a token.
+    """
+
+    def __init__(
+        self,
+        texts: list[str],
+        ids: list[int],
+        scores: list[float],
+        unused: list[bool],
+        byte_ids: list[int],
+        unk_id: int,
+        before_space: list[str],
+    ) -> None: ...
+    def encode(self, text: str) -> list[int]: ...
+
+class TokenFinder:
+    """Token texts in a text, the longest at each place (kernels/cpu/text/token_finder.h), without the lock."""
+
+    def __init__(self, texts: list[str], ids: list[int]) -> None: ...
+    def find(self, text: str, start: int, end: int, overlapping: bool) -> list[tuple[int, int, int]]: ...
+
 def isa_tiers() -> list[str]: ...
 def kv_bytes(kv_type: str, block_size: int, head_dim: int) -> tuple[int, int]: ...

@@ -9,12 +9,14 @@
 #include "cpu/backend.h"
 #include "cpu/ceilings_bindings.h"
 #include "cpu/choice_bindings.h"
+#include "cpu/text_bindings.h"
 
 using namespace espalier;
 using namespace nb::literals;
 
 NB_MODULE(_native, module) {
     module.doc() = "Espalier's CPU kernels";
+    nb::set_leak_warnings(false);  // a process that ends with a tokenizer alive has nothing to report
     module.def("isa_tiers", [] {
         nb::list names;
         for (const Tier& tier : tiers())
@@ -27,6 +29,7 @@ NB_MODULE(_native, module) {
     }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
     bind_ceilings(module);
     bind_choice_records(module);
+    bind_text(module);
     nb::class_<PackedMatrix>(module, "PackedMatrix")
         .def_prop_ro("nbytes", &PackedMatrix::nbytes)
         .def_prop_ro("address", [](const PackedMatrix& matrix) { return reinterpret_cast<uintptr_t>(matrix.view().tiles); })
