@@ -1,7 +1,5 @@
 """Choosing tokens: every backend against the judge, and the judge against the tokens of an earlier day."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -51,9 +49,9 @@ TIERS = _native.isa_tiers()
 
 
 @pytest.fixture(params=TIERS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Ops]:
+def backend(request: pytest.FixtureRequest) -> Ops:
     """Every backend but the judge, and the CPU's on every tier."""
-    yield CpuOps(threads=2, isa=request.param)
+    return CpuOps(threads=2, isa=request.param)
 
 
 def check(ops: Ops, n_rows: int, n_vocab: int, seed: int) -> None:
