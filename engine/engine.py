@@ -64,14 +64,14 @@ class Engine:
             raise RequestError("the prompt is empty", param="prompt")
         if min(prompt_ids) < 0 or max(prompt_ids) >= self.n_vocab:
             raise RequestError(f"the prompt has a token id outside 0 to {self.n_vocab - 1}", param="prompt")
-        n_prompt, max_tokens = len(prompt_ids), params.max_tokens
-        if n_prompt >= self.ctx_size or n_prompt + (max_tokens or 1) > self.ctx_size:
-            raise ContextLengthError(n_prompt, self.ctx_size, max_tokens)
+        if len(prompt_ids) >= self.ctx_size:
+            raise ContextLengthError(len(prompt_ids), self.ctx_size)
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Queue a request. Raises as `validate`, QueueFullError, and ValueError for an id in use."""
         self.validate(prompt_ids, params)
         n_prompt = len(prompt_ids)
+        n_left = self.ctx_size - n_prompt
         self._scheduler.add(
             Request(
                 request_id=request_id,
@@ -79,7 +79,7 @@ class Engine:
                 seed=resolve_seed(params.seed),
                 token_ids=list(prompt_ids),
                 n_prompt=n_prompt,
-                max_new_tokens=params.max_tokens or self.ctx_size - n_prompt,
+                max_new_tokens=n_left if params.max_tokens is None else min(params.max_tokens, n_left),
             )
         )
 
@@ -147,6 +147,8 @@ class Engine:
             return None
         if sampled.error is not None:
             return self._finish(request, "error", error=sampled.error)
+        if request.max_new_tokens == 0:
+            return self._finish(request, "length")
         token_id = sampled.token_id
         if token_id in self._eos_ids and not request.params.ignore_eos:
             return self._finish(request, "stop")

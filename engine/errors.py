@@ -25,16 +25,14 @@ class RequestError(EspalierError):
 
 
 class ContextLengthError(RequestError):
-    """Prompt and answer do not fit the context. The first words are the ones that clients search for."""
+    """The prompt does not fit the context. The first words are the ones that clients search for."""
 
-    def __init__(self, n_prompt_tokens: int, n_ctx: int, max_tokens: int | None = None) -> None:
-        """max_tokens: of the answer; None: the prompt alone is too long. n_prompt_tokens may be a lower bound."""
-        asked = n_prompt_tokens + (max_tokens or 1)
-        parts = f"{n_prompt_tokens} in the prompt" + (f", {max_tokens} for the answer" if max_tokens else "")
+    def __init__(self, n_prompt_tokens: int, n_ctx: int) -> None:
+        """n_prompt_tokens may be a lower bound. An answer has at least one token beside them."""
         super().__init__(
-            f"This model's maximum context length is {n_ctx} tokens. However, you requested {asked} tokens "
-            f"({parts}), which exceeds the available context size.",
-            param="max_tokens" if max_tokens and n_prompt_tokens < n_ctx else "prompt",
+            f"This model's maximum context length is {n_ctx} tokens. However, you requested {n_prompt_tokens + 1} "
+            f"tokens ({n_prompt_tokens} in the prompt), which exceeds the available context size.",
+            param="prompt",
             code="context_length_exceeded",
         )
         self.n_prompt_tokens = n_prompt_tokens

@@ -34,7 +34,7 @@ def validate(params: SamplingParams, n_vocab: int) -> None:
             raise RequestError(f"{name} must be a number {words}", param=name)
     _check_int("top_k", params.top_k, -1, MAX_INT)
     if params.max_tokens is not None:
-        _check_int("max_tokens", params.max_tokens, 1, MAX_INT)
+        _check_int("max_tokens", params.max_tokens, 0, MAX_INT)
     if params.seed is not None:
         _check_int("seed", params.seed, -(2**63), 2**64 - 1)
     _check_logit_bias(params.logit_bias, n_vocab)

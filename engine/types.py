@@ -27,7 +27,7 @@ class SamplingParams:
     `engine.sampling.validate` checks the values when the request is added (RequestError names the field).
     """
 
-    max_tokens: int | None = None  # None: to the end of the context
+    max_tokens: int | None = None  # None and more than fit: to the end of the context
     temperature: float = 1.0  # 0: greedy
     top_k: int = 0  # 0: off
     top_p: float = 1.0

@@ -64,11 +64,20 @@ def test_ignore_eos_goes_on_to_max_tokens():
     assert (len(token_ids), reason) == (20, "length")
 
 
-def test_without_max_tokens_an_answer_ends_with_the_context():
+@pytest.mark.parametrize("max_tokens", [None, CTX_SIZE - 2, 4096, 2**31 - 1])
+def test_an_answer_ends_with_the_context_however_many_tokens_are_asked(max_tokens):
     engine = make_engine()
-    engine.add("a", [1, 2, 3], SamplingParams(temperature=0, ignore_eos=True))
+    engine.add("a", [1, 2, 3], SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=True))
     token_ids, reason = drain(engine)["a"]
     assert (3 + len(token_ids), reason) == (CTX_SIZE, "length")
+
+
+def test_an_answer_of_no_tokens_is_one_event_whatever_the_token_would_have_been():
+    engine = make_engine()
+    for name, prompt in (("a", [1, 2, 3]), ("b", [5] * 60)):
+        engine.add(name, prompt, SamplingParams(temperature=0, max_tokens=0))
+    assert drain(engine) == {"a": ([], "length"), "b": ([], "length")}
+    assert engine.stats().n_free_blocks == engine.stats().n_blocks
 
 
 def test_events_count_the_prompt_and_the_last_one_has_token_and_reason():
@@ -177,26 +186,15 @@ def test_a_seed_repeats_and_no_seed_does_not():
     assert answer(None) != answer(None)
 
 
-@pytest.mark.parametrize(
-    ("prompt", "max_tokens", "param", "message"),
-    [
-        ([1] * 60, 5, "max_tokens", "requested 65 tokens (60 in the prompt, 5 for the answer)"),
-        (
-            [1] * 64,
-            None,
-            "prompt",
-            "requested 65 tokens (64 in the prompt)",
-        ),
-    ],
-)
-def test_what_does_not_fit_the_context_is_refused_with_both_numbers(prompt, max_tokens, param, message):
+@pytest.mark.parametrize("max_tokens", [None, 0, 5])
+def test_a_prompt_that_does_not_fit_the_context_is_refused_with_both_numbers(max_tokens):
     engine = make_engine()
     with pytest.raises(ContextLengthError) as caught:
-        engine.add("a", prompt, SamplingParams(max_tokens=max_tokens))
+        engine.add("a", [1] * 64, SamplingParams(max_tokens=max_tokens))
     assert "maximum context length is 64 tokens" in str(caught.value)
-    assert message in str(caught.value)
-    assert (caught.value.param, caught.value.code) == (param, "context_length_exceeded")
-    assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (len(prompt), 64)
+    assert "requested 65 tokens (64 in the prompt)" in str(caught.value)
+    assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")
+    assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (64, 64)
     assert not engine.has_work
 
 

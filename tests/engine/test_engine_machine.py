@@ -62,7 +62,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(
         n_prompt=st.integers(1, 9) | st.integers(1, CTX_SIZE - 1),
         first_id=st.integers(0, N_VOCAB - 1),
-        max_tokens=st.integers(1, CTX_SIZE) | st.just(CTX_SIZE),
+        max_tokens=st.integers(0, CTX_SIZE) | st.just(CTX_SIZE),
         ignore_eos=st.booleans(),
     )
     def add(self, n_prompt, first_id, max_tokens, ignore_eos):

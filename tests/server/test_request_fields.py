@@ -279,3 +279,20 @@ def test_the_official_client_sends_the_peers_fields_beside_its_own(server: Serve
     counts = [chunk.usage.completion_tokens for chunk in stream if chunk.usage]
     assert counts == sorted(counts)
     assert counts[-1] == 3
+
+
+@pytest.mark.parametrize("route", READERS)
+def test_an_answer_may_have_no_tokens_or_end_with_the_context(server: ServerProcess, route: str) -> None:
+    def answered(max_tokens: float) -> tuple[str, str, int]:
+        answer = post(server, route, max_tokens=max_tokens).json()
+        choice, usage = answer["choices"][0], answer["usage"]
+        text = choice["text"] if route == COMPLETIONS else choice["message"]["content"]
+        return text, choice["finish_reason"], usage["total_tokens"]
+
+    assert answered(0)[:2] == ("", "length")
+    for more_than_fit in (4096, 1e10, -1):
+        assert answered(more_than_fit)[1:] == ("length", 512)
+    body = BODIES[route] | {"max_tokens": 0, "stream": True}
+    events = httpx.post(f"{server.url}/v1/{route}", json=body).text
+    assert '"finish_reason":"length"' in events
+    assert events.endswith("data: [DONE]\n\n")
