@@ -36,6 +36,7 @@ KERNEL_TESTS = (
     "tests/cuda/test_tensor_attention.py",
     "tests/cuda/test_activation_kernels.py",
     "tests/cuda/test_sampling_kernels.py",
+    "tests/kernels/test_choice.py",
 )
 TOKEN_TESTS = ("tests/cuda/test_whole_model.py",)
 BENCH_TESTS = ("tests/cuda/test_cuda_bench.py",)

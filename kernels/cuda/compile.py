@@ -117,7 +117,18 @@ def _attention_tensor_module(kv_type: str, head_dim: int) -> KernelModule:
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
-    ("change_logits", "part_peaks", "peaks", "draw_bounds", "part_draws", "draws", "pass_on"),
+    (
+        "copy_allowed",
+        "change_logits",
+        "part_peaks",
+        "peaks",
+        "draw_bounds",
+        "part_draws",
+        "draws",
+        "part_masses",
+        "logprobs",
+        "pass_on",
+    ),
     hot=frozenset({"part_peaks", "draw_bounds", "part_draws"}),
 )
 

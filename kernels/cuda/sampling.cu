@@ -1,5 +1,6 @@
-// Penalties and biases, the highest logit of each row and where it is, draws at a temperature: no row need go to the host.
-// x float32 [n_rows, n]. Bound by memory at many rows, by latency at few: a row is shared out to ceil(n / 4096) blocks.
+// Choosing a token for each row of logits: changes and masks, the highest logit, draws at a temperature, log-probabilities.
+// kernels/reference/choice.py says which token; no row need go to the host. x float32 [n_rows, n], rows ChoiceRow [n_rows].
+// Bound by memory at many rows, by latency at few: a row is shared out to ceil(n / 4096) blocks.
 #include "common/choice.h"
 #include "common/mass.h"
 #include "cuda/intrinsics.cuh"
@@ -9,25 +10,45 @@ namespace espalier {
 constexpr int kThreads = 256;
 constexpr int kPart = 4096;  // values of one block
 
-// ---- y [n_rows, n]: x after penalties and biases, changes[starts[row]] up to starts[row + 1], ids once each, and
-// token_ids[row] where it is unread.   grid n_rows   block 256
+ESP_FN float forbidden() { return float_from_bits(0xFF800000u); }  // -infinity
+
+// The row's bits of the mask; null where all is allowed.
+ESP_FN const int32_t* mask_of(const int32_t* mask, const ChoiceRow* rows, int row, int n) {
+    return mask != nullptr && rows[row].has_mask ? mask + int64_t(row) * ((n + 31) / 32) : nullptr;
+}
+
+// ---- y = x where the mask allows it. mask [n_rows, ceil(n / 32)] or null.   grid (ceil(n / 4096), n_rows)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) copy_allowed(const float* x, int n, const ChoiceRow* rows,
+                                                                   const int32_t* mask, float* y) {
+    const int64_t at = int64_t(blockIdx.y) * n;
+    const int32_t* allowed = mask_of(mask, rows, blockIdx.y, n);
+    const int first = int(blockIdx.x) * kPart, end = min(first + kPart, n);
+    for (int i = first + int(threadIdx.x); i < end; i += kThreads) {
+        y[at + i] = allowed == nullptr || is_allowed(allowed, i) ? x[at + i] : forbidden();
+    }
+}
+
+// ---- y, as copy_allowed leaves it, with the row's changes, changes[starts[row]] up to starts[row + 1], ids once each, and
+// that of token_ids[row] where it is unread.   grid n_rows   block 256
 extern "C" __global__ void __launch_bounds__(kThreads) change_logits(const float* x, int n, const ChoiceRow* rows,
-                                                                    const Change* changes, const int* starts,
-                                                                    const int* token_ids, float* y) {
+                                                                    const int32_t* mask, const Change* changes,
+                                                                    const int* starts, const int* token_ids, float* y) {
     __shared__ int met;
     const ChoiceRow row = rows[blockIdx.x];
+    const int32_t* allowed = mask_of(mask, rows, blockIdx.x, n);
     const int unread = row.n_unread ? token_ids[blockIdx.x] : -1;
     x += int64_t(blockIdx.x) * n, y += int64_t(blockIdx.x) * n;
-    for (int i = threadIdx.x; i < n; i += kThreads) y[i] = x[i];
     if (threadIdx.x == 0) met = 0;
     block_sync();
     for (int i = starts[blockIdx.x] + int(threadIdx.x); i < starts[blockIdx.x + 1]; i += kThreads) {
         Change change = changes[i];
-        if (change.token_id == unread) change.n_answered += 1, change.is_seen = 1, met = 1;
-        y[change.token_id] = changed(x[change.token_id], change, row);
+        const int id = change.token_id;
+        if (id == unread) change.n_answered += 1, change.is_seen = 1, met = 1;
+        if (allowed == nullptr || is_allowed(allowed, id)) y[id] = changed(x[id], change, row);
     }
     block_sync();
-    if (threadIdx.x == 0 && unread >= 0 && !met) y[unread] = changed(x[unread], {unread, 1, 1, -0.0f}, row);
+    if (threadIdx.x != 0 || unread < 0 || met || !(allowed == nullptr || is_allowed(allowed, unread))) return;
+    y[unread] = changed(x[unread], {unread, 1, 1, -0.0f}, row);
 }
 
 // The highest key of the warp, in every lane.
@@ -168,37 +189,53 @@ ESP_FN uint64_t least_needed(const float* x, int n, uint64_t from, double target
     return prefix > from ? prefix : from;
 }
 
-// ---- bounds [n_rows]: the least key of those that top_k and then top_p leave, 0 where they leave all.   grid n_rows
-// block 256
-extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const float* x, int n, const ChoiceRow* draws,
+// Whether min_p comes last, when part_draws has the score at hand: finding its least key takes 32 divisions one by one.
+ESP_FN bool ends_with_min_p(const ChoiceRow& row) { return (row.order >> 2 * (kChoiceSteps - 1) & 3) == kMinPStep; }
+
+// ---- bounds [n_rows]: the least key of those that the steps leave, 0 where they leave all.   grid n_rows   block 256
+extern "C" __global__ void __launch_bounds__(kThreads, 1) draw_bounds(const float* x, int n, const ChoiceRow* rows,
                                                                      const float* peaks, uint64_t* bounds) {
     __shared__ Bound shared;
-    const int row = blockIdx.x;
-    const ChoiceRow draw = draws[row];
-    const float peak = peaks[2 * row];
-    if (!is_drawn(draw, peak)) return;  // the whole block
-    x += int64_t(row) * n;
+    __shared__ uint64_t least;
+    const ChoiceRow row = rows[blockIdx.x];
+    const float peak = peaks[2 * blockIdx.x];
+    if (!is_drawn(row, peak)) return;  // the whole block
+    x += int64_t(blockIdx.x) * n;
     uint64_t bound = 0;
-    if (draw.top_k > 0 && draw.top_k < uint32_t(n)) {
-        bound = least_needed<false>(x, n, 0, double(draw.top_k), 0.0f, 0.0f, 0.0, shared);
+    double temperature = 1.0;
+    float rate = 1.0f;
+    for (int i = 0; i < kChoiceSteps; ++i) {
+        const uint32_t step = row.order >> 2 * i & 3;
+        if (step == kTemperatureStep) temperature = row.temperature, rate = row.rate;
+        if (step == kTopKStep && row.top_k > 0 && row.top_k < uint32_t(n)) {
+            const uint64_t of_k = least_needed<false>(x, n, 0, double(row.top_k), 0.0f, 0.0f, 0.0, shared);
+            bound = of_k > bound ? of_k : bound;
+        }
+        if (step == kTopPStep && row.top_p < 1.0) {
+            const double share = row.top_p > 0.0 ? row.top_p : 0x1p-1000;  // of nothing the highest token is left too
+            bound = least_needed<true>(x, n, bound, 0.0, peak, rate, share, shared);
+        }
+        if (step == kMinPStep && i < kChoiceSteps - 1 && row.floor > double(forbidden())) {
+            if (threadIdx.x == 0) least = least_key_above(row.floor, peak, temperature);
+            block_sync();
+            bound = least > bound ? least : bound;
+            block_sync();
+        }
     }
-    if (draw.top_p < 1.0) {
-        const double share = draw.top_p > 0.0 ? draw.top_p : 0x1p-1000;  // of nothing the highest token is left too
-        bound = least_needed<true>(x, n, bound, 0.0, peak, draw.rate, share, shared);
-    }
-    if (threadIdx.x == 0) bounds[row] = bound;
+    if (threadIdx.x == 0) bounds[blockIdx.x] = bound;
 }
 
 // ---- keys, ids [n_rows, gridDim.x]: the best of each part; peaks as `peaks` left them.   grid (ceil(n / 4096), n_rows)
 // block 256
-extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const ChoiceRow* draws, const float* peaks,
+extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x, int n, const ChoiceRow* rows, const float* peaks,
                                                                  const uint64_t* bounds, uint64_t* keys, int* ids) {
     __shared__ uint64_t key_of_warps[kThreads / 32];
     __shared__ int id_of_warps[kThreads / 32];
-    const ChoiceRow draw = draws[blockIdx.y];
+    const ChoiceRow draw = rows[blockIdx.y];
     const float peak = peaks[2 * blockIdx.y];
     if (!is_drawn(draw, peak)) return;  // the whole block
     const uint64_t bound = bounds[blockIdx.y];
+    const double floor = ends_with_min_p(draw) ? draw.floor : double(forbidden());
     const float* row = x + int64_t(blockIdx.y) * n;
     const int first = int(blockIdx.x) * kPart, end = min(first + kPart, n);
     Candidate best{0, n};
@@ -208,8 +245,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
             if (at + j >= end || key_of(row[at + j], at + j) < bound) continue;
-            const double score = (double(row[at + j]) - double(peak)) / draw.temperature;
-            if (score >= draw.floor) best = better(best, {ordered_bits(score + gumbel(words[j])), at + j});
+            const double score = score_of(row[at + j], peak, draw.temperature);
+            if (score >= floor) best = better(best, {ordered_bits(score + gumbel(words[j])), at + j});
         }
     }
     best = warp_best(best);
@@ -225,10 +262,10 @@ extern "C" __global__ void __launch_bounds__(kThreads) part_draws(const float* x
 }
 
 // ---- The id of a drawn row's best, in the peak's id's place: peaks [n_rows, 2].   grid n_rows   block 32
-extern "C" __global__ void __launch_bounds__(32) draws(const ChoiceRow* params, const uint64_t* keys, const int* ids, int n_parts,
+extern "C" __global__ void __launch_bounds__(32) draws(const ChoiceRow* rows, const uint64_t* keys, const int* ids, int n_parts,
                                                       float* peaks) {
     const int row = blockIdx.x;
-    if (!is_drawn(params[row], peaks[2 * row])) return;  // the whole warp
+    if (!is_drawn(rows[row], peaks[2 * row])) return;  // the whole warp
     Candidate best{0, 0x7FFFFFFF};
     for (int i = threadIdx.x; i < n_parts; i += 32) {
         const int64_t at = int64_t(row) * n_parts + i;
@@ -236,6 +273,70 @@ extern "C" __global__ void __launch_bounds__(32) draws(const ChoiceRow* params, 
     }
     best = warp_best(best);
     if (threadIdx.x == 0) peaks[2 * row + 1] = float_from_bits(uint32_t(best.id));
+}
+
+// ---- sums [n_rows, gridDim.x]: the mass of each part of the rows that want log-probabilities; peaks as `peaks` left them
+// of x.   grid (ceil(n / 4096), n_rows)   block 256
+ESP_FN bool wants_logprobs(const ChoiceRow& row, float peak) {
+    return (row.wants_logprob || row.n_top_logprobs > 0) && peak - peak == 0.0f;
+}
+
+extern "C" __global__ void __launch_bounds__(kThreads) part_masses(const float* x, int n, const ChoiceRow* rows,
+                                                                  const float* peaks, uint64_t* sums) {
+    __shared__ uint64_t sum;
+    const float peak = peaks[2 * blockIdx.y];
+    if (!wants_logprobs(rows[blockIdx.y], peak)) return;  // the whole block
+    if (threadIdx.x == 0) sum = 0;
+    block_sync();
+    const float* row = x + int64_t(blockIdx.y) * n;
+    const int first = int(blockIdx.x) * kPart, end = min(first + kPart, n);
+    uint64_t mine = 0;
+    for (int i = first + int(threadIdx.x); i < end; i += kThreads) mine += mass_of(row[i] - peak, 1.0f);
+    atomic_add(&sum, mine);
+    block_sync();
+    if (threadIdx.x == 0) sums[int64_t(blockIdx.y) * gridDim.x + blockIdx.x] = sum;
+}
+
+// ---- out [n_rows, kLogprobColumns] of the logits x as the model gave them: peaks as `peaks` left them of x, chosen [n_rows, 2]
+// as a choice does.   grid n_rows   block 256
+extern "C" __global__ void __launch_bounds__(kThreads, 1) logprobs(const float* x, int n, const ChoiceRow* rows, const float* peaks,
+                                                                  const uint64_t* sums, int n_parts, const float* chosen,
+                                                                  float* out) {
+    __shared__ Bound shared;
+    __shared__ uint64_t keys[kMaxLogprobs];
+    __shared__ int n_keys;
+    __shared__ double log_sum;
+    const ChoiceRow row = rows[blockIdx.x];
+    const float peak = peaks[2 * blockIdx.x];
+    out += int64_t(blockIdx.x) * kLogprobColumns;
+    const int column = int(threadIdx.x);
+    if (column < kLogprobColumns) out[column] = float_from_bits(column >= 1 && column <= kMaxLogprobs ? ~0u : 0x7FC00000u);
+    if (!wants_logprobs(row, peak)) return;  // the whole block
+    x += int64_t(blockIdx.x) * n;
+    if (threadIdx.x == 0) {
+        uint64_t sum = 0;
+        for (int i = 0; i < n_parts; ++i) sum += sums[int64_t(blockIdx.x) * n_parts + i];
+        log_sum = log_of_sum(sum);
+        n_keys = 0;
+    }
+    const int n_top = min(int(row.n_top_logprobs), n);
+    const uint64_t bound = n_top > 0 && n_top < n ? least_needed<false>(x, n, 0, double(n_top), 0.0f, 0.0f, 0.0, shared) : 0;
+    block_sync();
+    if (threadIdx.x == 0 && row.wants_logprob) {
+        out[0] = logprob_of(x[bits_from_float(chosen[2 * blockIdx.x + 1])], peak, log_sum);
+    }
+    if (n_top == 0) return;  // the whole block
+    for (int i = threadIdx.x; i < n; i += kThreads) {
+        const uint64_t key = key_of(x[i], i);
+        if (key >= bound) keys[atomic_add(&n_keys, 1)] = key;
+    }
+    block_sync();
+    if (column >= n_top) return;
+    int rank = 0;
+    for (int i = 0; i < n_top; ++i) rank += keys[i] > keys[column];
+    const uint32_t id = ~uint32_t(keys[column]);
+    out[1 + rank] = float_from_bits(id);
+    out[1 + kMaxLogprobs + rank] = logprob_of(x[id], peak, log_sum);
 }
 
 // ---- Chosen ids become the next pass's tokens before the host knows them: token_ids [n], that of row rows[i] of peaks; the

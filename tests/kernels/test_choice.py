@@ -1,15 +1,18 @@
 """Choosing tokens: every backend against the judge, and the judge against the tokens of an earlier day."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from engine.request import Request
 from engine.types import SamplingParams
+from kernels import load_backend
 from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
 from support.choices import REFERENCE, sample
-from support.cuda_device import generator
+from support.cuda_device import cuda_device, generator
 from support.random_choices import chosen_by, differences, random_choices
 
 #: What commit 660583f chose for `frozen_case`: a seed goes on to give the text it gave.
@@ -48,10 +51,14 @@ N_VOCABS = (1, 2, 15, 16, 31, 32, 33, 63, 64, 65, 300, 1000, 4099)
 TIERS = _native.isa_tiers()
 
 
-@pytest.fixture(params=TIERS)
-def backend(request: pytest.FixtureRequest) -> Ops:
+@pytest.fixture(params=[*TIERS, "cuda"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Ops]:
     """Every backend but the judge, and the CPU's on every tier."""
-    return CpuOps(threads=2, isa=request.param)
+    if request.param != "cuda":
+        yield CpuOps(threads=2, isa=request.param)
+        return
+    with cuda_device():
+        yield load_backend("cuda")
 
 
 def check(ops: Ops, n_rows: int, n_vocab: int, seed: int) -> None:
@@ -72,15 +79,15 @@ def test_ten_thousand_rows_are_the_judges(backend: Ops, n_vocab: int) -> None:
         check(backend, 100 if n_vocab < 10_000 else 40, n_vocab, seed + 1)
 
 
-def test_logits_stay_as_the_model_gave_them(cpu_ops: Ops) -> None:
+def test_logits_stay_as_the_model_gave_them(ops: Ops) -> None:
     """Other rows are read from them later, and log-probabilities are those of the model."""
     case = random_choices(generator("unchanged"), 20, 100)
     assert len(case.changes) > 20
-    got = chosen_by(cpu_ops, case)
+    got = chosen_by(ops, case)
     bare = case._replace(changes=case.changes[:0], starts=np.zeros_like(case.starts))
     bare.rows["has_mask"], bare.rows["n_unread"] = 0, 0
     assert got.top_logprobs is not None
-    np.testing.assert_array_equal(got.top_logprobs.copy(), chosen_by(cpu_ops, bare).top_logprobs)
+    np.testing.assert_array_equal(got.top_logprobs.copy(), chosen_by(ops, bare).top_logprobs)
 
 
 def test_logprobs_are_those_of_a_softmax() -> None:
