@@ -34,8 +34,12 @@ _SAMPLING: tuple[RequestField, ...] = (
         key="repetition_penalty",
     ),
     refused(
-        "repeat_last_n repetition_penalty_range rep_pen_range penalty_range repetition_range",
+        "repeat_last_n", "penalties that look at the last tokens only, beside a penalty", -1, idle=_no_penalty
+    ),
+    refused(
+        "repetition_penalty_range rep_pen_range penalty_range repetition_range",
         "penalties that look at the last tokens only, beside a penalty",
+        0,
         -1,
         idle=_no_penalty,
     ),
