@@ -1,6 +1,5 @@
 """The application: routes, the life of the engine's thread, and one shape for every error."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,15 +8,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from engine import Engine, RequestError
+from server.admission import Admission
 from server.engine_thread import EngineThread
-from server.errors import ApiError, from_request_error, internal
+from server.errors import ApiError, from_request_error
 from server.middleware import Gate
 from server.openapi import describe
 from server.routes import chat_completions, completions, docs, health, models
 from server.service import Service, package_version
 from server.settings import Settings
-
-logger = logging.getLogger("espalier.server")
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:
@@ -45,8 +43,8 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_bug)
-    app.add_middleware(Gate, settings=settings)
+    admission = Admission(engine.config.max_batch, engine.config.max_queue, settings.max_connections)
+    app.add_middleware(Gate, settings=settings, admission=admission)
     return app
 
 
@@ -71,9 +69,3 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     message = {404: "no such route", 405: "this route does not answer that method"}
     text = message.get(error.status_code, str(error.detail))
     return _answer(ApiError(error.status_code, text, headers=dict(error.headers or {})))
-
-
-async def _on_bug(request: Request, error: Exception) -> Response:
-    request_id = getattr(request.state, "request_id", "unknown")
-    logger.error("request %s failed", request_id, exc_info=error)
-    return _answer(internal(request_id))

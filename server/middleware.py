@@ -14,7 +14,8 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import ApiError
+from server.admission import Admission
+from server.errors import ApiError, internal
 from server.settings import Settings
 
 logger = logging.getLogger("espalier.access")
@@ -22,30 +23,43 @@ logger = logging.getLogger("espalier.access")
 DISCARD_SECONDS = 5.0  # for the rest of a body that is refused, and how many times
 DISCARD_BODIES = 4  # the largest allowed body of it is taken
 OPEN_PATHS = frozenset({"/health", "/ready"})
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})  # methods whose requests cost the engine nothing
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class Gate:
-    """Adds x-request-id to every answer; refuses requests without a key, too large or too slow."""
+    """Adds x-request-id to every answer; refuses requests without a key, too large, too slow or too many."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, admission: Admission) -> None:
         self.app = app
         self.settings = settings
+        self.admission = admission
         self._keys = tuple(key.encode("ascii") for key in settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self.settings)
+        exchange = _Exchange(scope, receive, send, self.settings, self.admission)
+        self.admission.n_requests += 1
         try:
             self._authorize(scope)
+            if scope["path"] not in OPEN_PATHS:
+                self.admission.check(has_body=scope["method"] not in BODILESS)
             exchange.check_declared_length()
             await self.app(scope, exchange.receive, exchange.send)
         except ApiError as error:
             await exchange.refuse(error)
+        except _NotReceived as cause:
+            await exchange.refuse(cause.error)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.has_begun:
+                raise  # the connection must be closed, or the client would wait for the rest
+            await exchange.refuse(internal(exchange.request_id))
         finally:
-            exchange.log()
+            self.admission.n_requests -= 1
+            exchange.end()
 
     def _authorize(self, scope: Scope) -> None:
         if not self._keys or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
@@ -61,10 +75,22 @@ class Gate:
             )
 
 
+class _NotReceived(Exception):
+    """The body did not come as it should. An ApiError the application would answer, and keep the connection."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, settings: Settings, admission: Admission
+    ) -> None:
+        self._admission = admission
+        self._is_inside = False
         self._scope, self._receive, self._send, self._settings = scope, receive, send, settings
         given = _header(scope["headers"], b"x-request-id").decode("latin-1")
         self.request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
@@ -87,12 +113,16 @@ class _Exchange:
             message = await asyncio.wait_for(self._receive(), max(left, 0.001))
         except TimeoutError:
             seconds = self._settings.receive_seconds
-            raise ApiError(408, f"the request did not arrive whole within {seconds:g} s") from None
+            late = ApiError(408, f"the request did not arrive whole within {seconds:g} s")
+            raise _NotReceived(late) from None
         if message["type"] == "http.request":
             self._received += len(message.get("body", b""))
             self._whole = not message.get("more_body", False)
             if self._received > self._settings.max_body_bytes:
-                raise self._too_large()
+                raise _NotReceived(self._too_large())
+            if self._whole and self._received:
+                self._admission.enter()
+                self._is_inside = True
         return message
 
     async def send(self, message: Message) -> None:
@@ -106,20 +136,26 @@ class _Exchange:
             ]
         await self._send(message)
 
+    @property
+    def has_begun(self) -> bool:
+        return self._status != 0
+
     async def refuse(self, error: ApiError) -> None:
-        if self._status:  # the answer has begun; all that is left is to end it
+        """Answer at once; what the client is still sending is taken afterwards, within bounds, because closing on it
+        would lose it the answer."""
+        if self.has_begun:  # all that is left is to end it
             return
-        await self._discard_rest()
         body = error.body()
         headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
         if not self._whole:
-            headers["connection"] = "close"  # the rest of the body is not read
+            headers["connection"] = "close"
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        await self._discard_rest()
+        await self._send({"type": "http.response.body"})
 
     async def _discard_rest(self) -> None:
-        """Take what the client is still sending, within bounds: closing on it now would lose it our answer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(self._settings.receive_seconds, DISCARD_SECONDS)):
                 while not self._whole and self._received < DISCARD_BODIES * self._settings.max_body_bytes:
@@ -127,7 +163,13 @@ class _Exchange:
                     self._received += len(message.get("body", b""))
                     self._whole = message["type"] != "http.request" or not message.get("more_body", False)
 
-    def log(self) -> None:
+    def end(self) -> None:
+        """Give the place back and write the line of the log."""
+        if self._is_inside:
+            self._admission.leave()
+        self._log()
+
+    def _log(self) -> None:
         took_ms = (time.monotonic() - self._started) * 1e3
         path = ascii(self._scope["path"])[1:-1][:100]
         logger.info(

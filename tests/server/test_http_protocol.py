@@ -1,9 +1,7 @@
 """Bytes that are no proper request: each is refused in the API's JSON, or hung up on, and none reaches a route."""
 
-import asyncio
 import contextlib
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from server import http_protocol
 from support.in_process import InProcess, new_engine
+from support.raw_http import answer_to, connect, received
 
 POST = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n"
 BODY = b'{"prompt": "the", "max_tokens": 1}'
@@ -25,26 +24,6 @@ def running(request: pytest.FixtureRequest, tiny_model: Path) -> Iterator[InProc
     pytest.importorskip(request.param)
     with InProcess(new_engine(tiny_model), loop=request.param) as server:
         yield server
-
-
-def connect(url: str) -> socket.socket:
-    host, _, port = url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
-
-
-def received(connection: socket.socket) -> bytes:
-    """Until the server hangs up."""
-    parts = []
-    while part := connection.recv(1 << 16):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def answer_to(url: str, raw: bytes) -> bytes:
-    """What a client gets that sends these bytes and then waits."""
-    with connect(url) as connection:
-        connection.sendall(raw)
-        return received(connection)
 
 
 def assert_refused(answer: bytes, status: int) -> None:
@@ -189,25 +168,3 @@ def test_too_many_connections_close_the_ones_that_wait_longest(tiny_model: Path)
             time.sleep(0.01)
         for connection in idle:
             connection.close()
-
-
-async def test_a_client_that_reads_nothing_is_cut_off_and_nothing_of_it_stays(tiny_model: Path) -> None:
-    """What it does not take fills the kernel's buffers first, so those are made small. Its neighbour reads on."""
-    with InProcess(new_engine(tiny_model, max_batch=16), send_seconds=0.3) as server:
-        server._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        stalled = socket.socket()
-        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        host, _, port = server.url.removeprefix("http://").partition(":")
-        stalled.connect((host, int(port)))
-        body = json.dumps(LONG | {"prompt": ["the"] * 8}).encode()
-        stalled.sendall(POST + b"content-length: %d\r\n\r\n" % len(body) + body)
-        async with httpx.AsyncClient(timeout=60) as client:
-            text = (await client.post(f"{server.url}/v1/completions", json=LONG)).text
-        assert text.endswith("data: [DONE]\n\n")
-        assert '"error"' not in text
-        end = time.monotonic() + 10
-        while len(server.server.server_state.connections) > 0:
-            assert time.monotonic() < end
-            await asyncio.sleep(0.05)
-        await asyncio.to_thread(server.assert_empty_soon)
-        stalled.close()

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from support.in_process import InProcess, new_engine
+from support.raw_http import answer_to
 from support.server_process import running_server
 
 LONG = {"prompt": "the inn", "max_tokens": 450, "ignore_eos": True, "seed": 3}
@@ -100,27 +100,6 @@ async def test_a_full_queue_is_503_with_a_time_to_come_back(tiny_model: Path) ->
         assert all(await asyncio.gather(*streams))
 
 
-async def test_an_engine_that_fails_ends_its_streams_and_its_health(tiny_model: Path) -> None:
-    engine = new_engine(tiny_model)
-    step, calls = engine.step, [0]
-
-    def failing_step() -> Any:
-        calls[0] += 1
-        if calls[0] > 20:
-            raise RuntimeError("a bug of ours")
-        return step()
-
-    engine.step = failing_step  # type: ignore[method-assign]
-    with InProcess(engine) as server:
-        async with httpx.AsyncClient() as client:
-            streamed = await client.post(f"{server.url}/v1/completions", json=LONG | {"stream": True})
-            events = streamed.text.split("\n\n")
-            assert json.loads(events[-3].removeprefix("data: "))["error"]["message"] == "the engine failed"
-            assert events[-2] == "data: [DONE]"
-            assert (await client.get(f"{server.url}/health")).status_code == 503
-            assert (await client.post(f"{server.url}/v1/completions", json=LONG)).status_code == 503
-
-
 async def test_sigterm_lets_streams_finish(tiny_model: Path) -> None:
     with running_server(tiny_model) as server:
         started = [asyncio.Event() for _ in range(4)]
@@ -180,17 +159,6 @@ def test_a_request_that_arrives_behind_the_end_of_a_drain_is_503(tiny_model: Pat
 
 async def as_coroutine(function: Any, *args: Any) -> Any:
     return function(*args)
-
-
-def answer_to(url: str, head: bytes) -> bytes:
-    """What a client gets that sends these bytes and then waits."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(head)
-        parts = []
-        while part := connection.recv(4096):
-            parts.append(part)
-        return b"".join(parts)
 
 
 def test_a_body_that_does_not_come_is_408(tiny_model: Path) -> None:

@@ -22,12 +22,12 @@ class InProcess:
         chosen = Settings(port=0, drain_seconds=5.0, **settings)
         self.app = create_app(engine, chosen)
         self.thread = self.app.state.service.thread
-        self._sock = bind(chosen)
-        self.url = f"http://127.0.0.1:{self._sock.getsockname()[1]}"
+        self.listener = bind(chosen)
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         config = uvicorn_config(self.app, chosen)
         config.loop = loop
         self.server = uvicorn.Server(config)
-        self._runner = threading.Thread(target=self.server.run, kwargs={"sockets": [self._sock]})
+        self._runner = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
 
     def __enter__(self) -> "InProcess":
         self._runner.start()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 START_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parents[2]
-_COMMAND = (sys.executable, "-c", "from tools.cli import main; main()", "serve")
+_PROGRAM = "from tools.cli import main; main()"
 _URL = re.compile(r"serving at (http://\S+)/v1")
 
 
@@ -50,10 +50,10 @@ class ServerProcess:
                 self.url = found[1]
 
 
-def launch(model: Path | None, *flags: str) -> ServerProcess:
-    """Start it without waiting for anything. model None: with none, so that it serves the demo."""
+def launch(model: Path | None, *flags: str, program: str = _PROGRAM) -> ServerProcess:
+    """Start it without waiting for anything. model None: with none, so that it serves the demo. program: Python."""
     named = [] if model is None else [str(model)]
-    command = [*_COMMAND, *named, "--port", "0", "--threads", "2", *flags]
+    command = [sys.executable, "-c", program, "serve", *named, "--port", "0", "--threads", "2", *flags]
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -64,9 +64,9 @@ def launch(model: Path | None, *flags: str) -> ServerProcess:
 
 
 @contextmanager
-def running_server(model: Path | None, *flags: str) -> Iterator[ServerProcess]:
+def running_server(model: Path | None, *flags: str, program: str = _PROGRAM) -> Iterator[ServerProcess]:
     """A server that answers; gone at the end, whatever happened."""
-    server = launch(model, *flags)
+    server = launch(model, *flags, program=program)
     try:
         end = time.monotonic() + START_SECONDS
         while not server.url:
