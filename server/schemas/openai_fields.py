@@ -12,13 +12,13 @@ from server.schemas.values import (
     BOOLEAN,
     LOGIT_BIAS,
     MESSAGES,
-    NUMBER,
     OBJECT,
     PROMPT,
     SEED,
     STOPS,
     TEXT,
     count,
+    sampling_number,
 )
 
 HONOURED, ACCEPTED, REFUSED = Use
@@ -80,14 +80,26 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
         kind=count(-1),
         key="max_tokens",
     ),
-    honoured("temperature", "0 takes the likeliest token; any finite number above.", kind=NUMBER),
+    honoured(
+        "temperature",
+        "0 takes the likeliest token; any finite number above.",
+        kind=sampling_number("temperature"),
+    ),
     honoured(
         "top_p",
         "The most probable tokens that hold this much of the mass; 0 takes the likeliest.",
-        kind=NUMBER,
+        kind=sampling_number("top_p"),
     ),
-    honoured("frequency_penalty", "For each time that a token is in the answer, -2 to 2.", kind=NUMBER),
-    honoured("presence_penalty", "For every token that is in the answer, -2 to 2.", kind=NUMBER),
+    honoured(
+        "frequency_penalty",
+        "For each time that a token is in the answer, -2 to 2.",
+        kind=sampling_number("frequency_penalty"),
+    ),
+    honoured(
+        "presence_penalty",
+        "For every token that is in the answer, -2 to 2.",
+        kind=sampling_number("presence_penalty"),
+    ),
     honoured(
         "logit_bias",
         "Token ids and what is added to their logits, -100 to 100: an object, or a list of pairs.",

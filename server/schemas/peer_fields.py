@@ -9,7 +9,7 @@ from typing import Any
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.openai_fields import accepted, honoured, refused
 from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
-from server.schemas.values import BOOLEAN, NUMBER, count
+from server.schemas.values import BOOLEAN, count, sampling_number
 
 _PENALTIES = {
     "repetition_penalty": 1,
@@ -26,11 +26,15 @@ def _no_penalty(body: Mapping[str, Any]) -> bool:
 
 _SAMPLING: tuple[RequestField, ...] = (
     honoured("top_k", "The k likeliest tokens; 0 and -1: all.", kind=count(-1), nothing=(0, -1)),
-    honoured("min_p", "Tokens with at least this share of the likeliest one's probability.", kind=NUMBER),
+    honoured(
+        "min_p",
+        "Tokens with at least this share of the likeliest one's probability.",
+        kind=sampling_number("min_p"),
+    ),
     honoured(
         "repetition_penalty repeat_penalty rep_pen",
         "Divides the logits of tokens that are in the prompt or the answer; 1: off.",
-        kind=NUMBER,
+        kind=sampling_number("repetition_penalty"),
         key="repetition_penalty",
     ),
     refused(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.sampling import FLOAT_RANGES
 from server.errors import ApiError
 
 MAX_COUNT = (1 << 31) - 1  # the engine's counts; a larger limit means the same as this one
@@ -83,6 +84,13 @@ def count(lowest: int) -> Kind:
         return min(number, MAX_COUNT)
 
     return Kind({"type": "integer", "minimum": lowest}, read)
+
+
+def sampling_number(name: str) -> Kind:
+    """A number whose range is the engine's, which checks it: the schema only shows it."""
+    lowest, highest, inclusive = FLOAT_RANGES[name]
+    schema = {"type": "number", ("minimum" if inclusive else "exclusiveMinimum"): lowest}
+    return Kind(schema if math.isinf(highest) else {**schema, "maximum": highest}, number_of)
 
 
 def _seed(value: Any, name: str) -> int:
@@ -160,7 +168,6 @@ _IDS = {"type": "array", "items": {"type": "integer"}}
 
 ANY = Kind({}, lambda value, _: value)
 BOOLEAN = Kind({"type": "boolean"}, _boolean)
-NUMBER = Kind({"type": "number"}, number_of)
 TEXT = Kind({"type": "string"}, text_of)
 OBJECT = Kind({"type": "object"}, _object)
 SEED = Kind({"type": "integer"}, _seed)

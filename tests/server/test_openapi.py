@@ -79,3 +79,17 @@ def test_the_docs_page_asks_nobody_but_this_server(server: ServerProcess) -> Non
     assert "connect-src 'self'" in page.headers["content-security-policy"]
     assert not re.findall(r"""https?://|(?:src|href)=["']//|@import|url\(""", page.text)
     assert httpx.get(f"{server.url}/redoc").status_code == 404
+
+
+def test_ranges_in_the_schema_are_those_that_the_server_checks(
+    server: ServerProcess, document: dict[str, Any]
+) -> None:
+    properties = document["components"]["schemas"]["CompletionRequest"]["properties"]
+    for name in ("temperature", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "top_k"):
+        schema = properties[name]["anyOf"][0]
+        lowest = schema.get("minimum", schema.get("exclusiveMinimum"))
+        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "a", name: lowest - 1})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, name)
+        if "minimum" in schema:
+            body = {"prompt": "a", "max_tokens": 1, name: lowest}
+            assert httpx.post(f"{server.url}/v1/completions", json=body).status_code == 200
