@@ -2,6 +2,7 @@
 
 import math
 import secrets
+import sys
 from collections.abc import Mapping
 
 from engine.errors import RequestError
@@ -9,11 +10,12 @@ from engine.types import SamplingParams
 
 MAX_LOGIT_BIAS = 1024  # entries
 MAX_INT = 2**31 - 1
+MAX_FLOAT = sys.float_info.max
 
 #: Field -> lowest, highest, whether the lowest itself is allowed.
 FLOAT_RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0.0, 2.0, True),
-    "top_p": (0.0, 1.0, False),
+    "temperature": (0.0, MAX_FLOAT, True),
+    "top_p": (0.0, 1.0, True),
     "min_p": (0.0, 1.0, True),
     "repetition_penalty": (0.0, 10.0, False),
     "frequency_penalty": (-2.0, 2.0, True),
@@ -26,18 +28,19 @@ def validate(params: SamplingParams, n_vocab: int) -> None:
     for name, (lowest, highest, inclusive) in FLOAT_RANGES.items():
         value = getattr(params, name)
         if not _is_number(value) or not (lowest <= value if inclusive else lowest < value) or value > highest:
-            words = (
-                f"between {lowest:g} and {highest:g}"
-                if inclusive
-                else f"above {lowest:g}, at most {highest:g}"
-            )
-            raise RequestError(f"{name} must be a number {words}", param=name)
+            raise RequestError(f"{name} must be a number {_range(lowest, highest, inclusive)}", param=name)
     _check_int("top_k", params.top_k, -1, MAX_INT)
     if params.max_tokens is not None:
         _check_int("max_tokens", params.max_tokens, 0, MAX_INT)
     if params.seed is not None:
         _check_int("seed", params.seed, -(2**63), 2**64 - 1)
     _check_logit_bias(params.logit_bias, n_vocab)
+
+
+def _range(lowest: float, highest: float, inclusive: bool) -> str:
+    if highest == MAX_FLOAT:
+        return f"{lowest:g} or more"
+    return f"between {lowest:g} and {highest:g}" if inclusive else f"above {lowest:g}, at most {highest:g}"
 
 
 def resolve_seed(seed: int | None) -> int:

@@ -204,13 +204,14 @@ def test_seeds_wrap_to_64_bits_and_are_drawn_when_absent():
 
 
 GOOD = [
-    {"temperature": 0}, {"temperature": 2}, {"top_p": 1e-9}, {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0},
-    {"seed": -(2**63)}, {"seed": 2**64 - 1}, {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
+    {"temperature": 0}, {"temperature": 2.5}, {"temperature": 1e308}, {"top_p": 0}, {"top_p": 1e-9},
+    {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0}, {"seed": -(2**63)}, {"seed": 2**64 - 1},
+    {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
     {"logit_bias": {0: -100, N_VOCAB - 1: 100.0}},
 ]  # fmt: skip
 BAD = [
-    *({"temperature": x} for x in (-0.1, 2.01, math.nan, math.inf, True, "1", None, 10**400)),
-    *({"top_p": x} for x in (0, -1, 1.01, math.nan)), *({"min_p": x} for x in (-0.1, 1.1, math.nan)),
+    *({"temperature": x} for x in (-0.1, math.nan, math.inf, True, "1", None, 10**400)),
+    *({"top_p": x} for x in (-0.1, 1.01, math.nan)), *({"min_p": x} for x in (-0.1, 1.1, math.nan)),
     *({"top_k": x} for x in (-2, 2**31, 1.0, True)), *({"max_tokens": x} for x in (-1, 2**31, 1.5, True)),
     *({"seed": x} for x in (-(2**63) - 1, 2**64, 1.5, True)),
     *({"repetition_penalty": x} for x in (0, -1, 10.5, math.nan)),

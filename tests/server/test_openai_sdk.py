@@ -97,7 +97,7 @@ def test_wrong_requests_raise_the_right_classes(client: openai.OpenAI) -> None:
         client.chat.completions.create(model="other", messages=CHAT)
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as hot:
-        client.chat.completions.create(model="tiny", messages=CHAT, temperature=9)
+        client.chat.completions.create(model="tiny", messages=CHAT, temperature=-1)
     assert hot.value.param == "temperature"
     with pytest.raises(openai.BadRequestError) as long:
         client.completions.create(model="tiny", prompt=[5] * 600, stream=True)

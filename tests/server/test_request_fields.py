@@ -296,3 +296,13 @@ def test_an_answer_may_have_no_tokens_or_end_with_the_context(server: ServerProc
     events = httpx.post(f"{server.url}/v1/{route}", json=body).text
     assert '"finish_reason":"length"' in events
     assert events.endswith("data: [DONE]\n\n")
+
+
+def test_a_share_of_nothing_is_the_likeliest_token_and_any_temperature_gives_tokens(
+    server: ServerProcess,
+) -> None:
+    greedy = post(server, COMPLETIONS, temperature=0).json()["choices"]
+    assert post(server, COMPLETIONS, temperature=2.5, top_p=0).json()["choices"] == greedy
+    for temperature in (1e-300, 2.5, 1e308):
+        answer = post(server, COMPLETIONS, temperature=temperature).json()
+        assert answer["usage"]["completion_tokens"] == GREEDY["max_tokens"]
