@@ -1,6 +1,7 @@
 """The table of tensor types, and the handle of a weight that a backend owns.
 
-A type's bytes follow one rule (kt_format.md, section 0): a row is its header, then n_in / block_size blocks.
+A type's bytes follow one rule (kt_format.md, section 0): a row is its header, then n_in / block_size blocks, and
+in some types a tail of 32-blocks where n_in is no multiple of block_size.
 The numbers inside a block live in kernels/common; this table is what a loader needs to find and check rows.
 """
 
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 ROWS_INTERLEAVED = 4  # rows of a unit, in the types named _R4
+TAIL_BLOCK = 32  # weights
+TAIL_ROW_ALIGNMENT = 4  # bytes that a row with a tail is filled up to a multiple of
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,11 @@ class QuantType:
     """How the rows of one GGUF tensor type are laid out in a file."""
 
     name: str
-    ggml_id: int
+    ggml_id: int | None  # None: no file has the type; it is what an interleaved one is loaded as
     block_size: int  # weights
     block_bytes: int
     row_header_bytes: int = 0
+    tail_nibbles: int = 0  # half bytes of a 32-block of a row's tail; 0: rows are whole blocks
     plain: "QuantType | None" = None  # of a type that only files have, rows interleaved: what it is loaded as
 
     @property
@@ -28,14 +32,24 @@ class QuantType:
         """Rows whose bytes lie together: a matrix has a whole number of such units."""
         return 1 if self.plain is None else ROWS_INTERLEAVED
 
+    @property
+    def row_multiple(self) -> int:
+        """What the number of weights in a row is a multiple of."""
+        return TAIL_BLOCK if self.tail_nibbles else self.block_size
+
     def row_bytes(self, n_in: int) -> int:
-        """Bytes of one row of n_in weights. Raises ValueError where n_in is not whole blocks."""
-        if n_in % self.block_size:
-            raise ValueError(f"a {self.name} row holds a multiple of {self.block_size} weights, not {n_in}")
-        return self.row_header_bytes + n_in // self.block_size * self.block_bytes
+        """Bytes of one row of n_in weights. Raises ValueError where n_in is no multiple of row_multiple."""
+        if n_in % self.row_multiple:
+            raise ValueError(f"a {self.name} row holds a multiple of {self.row_multiple} weights, not {n_in}")
+        n_bytes = self.row_header_bytes + n_in // self.block_size * self.block_bytes
+        n_tail_blocks = n_in % self.block_size // TAIL_BLOCK
+        if n_tail_blocks == 0:
+            return n_bytes
+        n_bytes += -(-self.tail_nibbles * n_tail_blocks // 2)
+        return -(-n_bytes // TAIL_ROW_ALIGNMENT) * TAIL_ROW_ALIGNMENT
 
     def matrix_bytes(self, n_out: int, n_in: int) -> int:
-        """Raises ValueError where n_in is not whole blocks, or n_out not whole units."""
+        """Raises ValueError where n_in is no multiple of row_multiple, or n_out not whole units."""
         if n_out % self.rows_in_unit:
             raise ValueError(
                 f"{self.name} interleaves {self.rows_in_unit} rows, and {n_out} is no multiple of that"
@@ -60,6 +74,9 @@ _TABLE = (
     QuantType("Q6_K", 14, 256, 210),
     QuantType("IQ1_S", 19, 256, 50),
     QuantType("IQ1_M", 29, 256, 56),
+    # The rows of IQ1_S_R4 and IQ1_M_R4, one after the other: no file has them so.
+    QuantType("IQ1_S_32", None, 32, 6, row_header_bytes=2),
+    QuantType("IQ1_M_32", None, 32, 7, row_header_bytes=2),
     QuantType("IQ2_XXS", 16, 256, 66),
     QuantType("IQ2_XS", 17, 256, 74),
     QuantType("IQ2_S", 22, 256, 82),
@@ -84,8 +101,8 @@ _TABLE = (
     QuantType("Q8_KV", 151, 32, 32, row_header_bytes=8),
     QuantType("IQ1_KT", 158, 256, 56, row_header_bytes=4),
     QuantType("IQ2_KT", 153, 256, 68, row_header_bytes=4),
-    QuantType("IQ3_KT", 154, 256, 100, row_header_bytes=4),
-    QuantType("IQ4_KT", 155, 256, 128, row_header_bytes=4),
+    QuantType("IQ3_KT", 154, 256, 100, row_header_bytes=4, tail_nibbles=25),
+    QuantType("IQ4_KT", 155, 256, 128, row_header_bytes=4, tail_nibbles=32),
     # The fp16 3INST trellis of May and June 2025: same ids in the file, told apart by --kt-trellis.
     QuantType("IQ2_KT_V1", 153, 256, 68, row_header_bytes=4),
     QuantType("IQ3_KT_V1", 154, 256, 100, row_header_bytes=4),
@@ -96,17 +113,24 @@ _TABLE = (
 TYPES: dict[str, QuantType] = {t.name: t for t in _TABLE}
 
 
-def _interleaved(name: str) -> QuantType:
-    plain = TYPES[name]
-    return replace(plain, name=f"{name}_R4", ggml_id=plain.ggml_id + 200, plain=plain)
+def _interleaved(name: str, ggml_id: int, plain_name: str) -> QuantType:
+    return replace(TYPES[plain_name], name=name, ggml_id=ggml_id, plain=TYPES[plain_name])
 
+
+_INTERLEAVED = (
+    *(_interleaved(f"IQ{n}_K_R4", 335 + n, f"IQ{n}_K") for n in (2, 3, 4, 5)),
+    _interleaved("IQ4_KS_R4", 344, "IQ4_KS"),
+    _interleaved("IQ5_KS_R4", 352, "IQ5_KS"),
+    _interleaved("IQ1_S_R4", 219, "IQ1_S_32"),
+    _interleaved("IQ1_M_R4", 229, "IQ1_M_32"),
+)
 
 #: The types a file may hold: a backend's, and those that kernels/row_interleaving.py turns into them at load.
-FILE_TYPES: dict[str, QuantType] = TYPES | {
-    t.name: t for t in map(_interleaved, ("IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ4_KS", "IQ5_KS"))
-}
+FILE_TYPES: dict[str, QuantType] = {t.name: t for t in (*_TABLE, *_INTERLEAVED) if t.ggml_id is not None}
 #: What a GGUF id means when nothing says otherwise: the integer trellis for the KT ids.
-TYPES_BY_GGML_ID: dict[int, QuantType] = {t.ggml_id: t for t in reversed(FILE_TYPES.values())}
+TYPES_BY_GGML_ID: dict[int, QuantType] = {
+    t.ggml_id: t for t in reversed(FILE_TYPES.values()) if t.ggml_id is not None
+}
 
 
 def check_uses(uses: frozenset[str]) -> None:

@@ -6,7 +6,7 @@ activations of a deep model finite. Not a quantizer: no float weights are approx
 
 import numpy as np
 
-from kernels.quant_tensor import FILE_TYPES, QuantType
+from kernels.quant_tensor import FILE_TYPES, TYPES, QuantType
 
 #: Where a block keeps its float16 factors (byte offsets), by type. Row-header types keep theirs in the header.
 _F16_FACTORS: dict[str, tuple[int, ...]] = {
@@ -19,7 +19,8 @@ _F16_FACTORS: dict[str, tuple[int, ...]] = {
 #: Root mean square of integer weight times integer scale under uniform random codes, rounded.
 _RMS = {
     "Q4_0": 4.6, "Q4_1": 8.9, "Q5_0": 9.2, "Q5_1": 18.0, "Q2_K": 19.0, "Q3_K": 43.0, "IQ1_S": 7.2,
-    "IQ1_M": 7.1, "IQ2_XXS": 53.0, "IQ2_XS": 55.0, "IQ2_S": 57.0, "IQ3_XXS": 140.0, "IQ4_NL": 67.0,
+    "IQ1_M": 7.1, "IQ1_S_32": 7.2, "IQ1_M_32": 6.9,
+    "IQ2_XXS": 53.0, "IQ2_XS": 55.0, "IQ2_S": 57.0, "IQ3_XXS": 140.0, "IQ4_NL": 67.0,
     "IQ4_XS": 1240.0, "TQ1_0": 0.8, "TQ2_0": 1.2, "MXFP4": 7.4,
     "Q8_0": 74.0, "Q6_0": 18.5, "Q4_K": 320.0, "Q5_K": 650.0, "Q6_K": 1370.0, "IQ3_S": 130.0, "IQ2_K": 83.0,
     "IQ3_K": 590.0, "IQ4_K": 1290.0, "IQ4_KS": 5100.0, "IQ1_KT": 2430.0, "IQ2_KT": 2430.0, "IQ3_KT": 325.0,
@@ -33,7 +34,7 @@ def random_weight(
     type_name: str, n_out: int, n_in: int, rng: np.random.Generator, deviation: float = 0.02
 ) -> np.ndarray:
     """File bytes of an n_out x n_in matrix, uint8 [n_out * row_bytes]. Factors vary by row or block, sign too."""
-    quant_type = FILE_TYPES[type_name]
+    quant_type = TYPES.get(type_name) or FILE_TYPES[type_name]
     if quant_type.block_size == 1:
         return _dense(type_name, rng.standard_normal((n_out, n_in), np.float32) * np.float32(deviation))
     plain, together = quant_type.plain or quant_type, quant_type.rows_in_unit
@@ -41,7 +42,8 @@ def random_weight(
     units = np.frombuffer(rng.bytes(n_bytes), np.uint8).reshape(n_out // together, -1).copy()
     factor = deviation / _RMS[plain.name]
     n_header = together * quant_type.row_header_bytes
-    blocks = units[:, n_header:].reshape(len(units), -1, together * quant_type.block_bytes)
+    n_blocks, block_bytes = n_in // quant_type.block_size, together * quant_type.block_bytes
+    blocks = units[:, n_header : n_header + n_blocks * block_bytes].reshape(len(units), n_blocks, block_bytes)
     if n_header:
         d = _around(factor, (len(units), together), rng)
         units[:, :n_header] = _header(quant_type, d, blocks, deviation, rng)

@@ -1,7 +1,8 @@
 """Types that only files have, four rows interleaved (`llama-quantize --repack`), laid out as the plain type's rows.
 
-A unit is four rows: their row headers, if the plain type has one, then per 256 columns one block of four times the
-plain size. Every bit of it is a bit of the plain rows, so nothing below the loader knows these types.
+A unit is four rows: their row headers, if the plain type has one, then per block of columns (256; in the 1-bit types
+32) one block of four times the plain size. Every bit of it is a bit of the plain rows, so nothing below the loader
+knows these types.
 
 Positions: row k = 0..3, 32-block b = 0..7, half hf of 16 weights, byte i = 0..3; s = 0..3 counts two-bit fields.
 """
@@ -44,7 +45,7 @@ def _lay_out(plain: QuantType, units: np.ndarray, rows: np.ndarray) -> None:
 
 
 def _halves(x: np.ndarray, at: int) -> np.ndarray:
-    """A float16 a row."""
+    """Two bytes a row: a float16, or a word."""
     return x[at : at + 8].reshape(4, 2, -1)
 
 
@@ -164,7 +165,24 @@ def _iq5_ks(x: np.ndarray) -> tuple[np.ndarray, ...]:
     return _ks_scales(x), *_iq5_planes(x, 32)
 
 
+def _low_indices(x: np.ndarray) -> np.ndarray:
+    """Byte 4g + k is of group g."""
+    return x[:16].reshape(4, 4, -1).swapaxes(0, 1)
+
+
+def _iq1_s(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The words of the four rows follow the indices."""
+    return _low_indices(x), _halves(x, 16)
+
+
+def _iq1_m(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Byte 4i + k holds the nibbles of groups 2i and 2i + 1; then a byte of scales a row."""
+    return _low_indices(x), x[16:24].reshape(2, 4, -1).swapaxes(0, 1), x[24:28].reshape(4, 1, -1)
+
+
 _UNPACK: dict[str, Callable[[np.ndarray], tuple[np.ndarray, ...]]] = {
+    "IQ1_S_32": _iq1_s,
+    "IQ1_M_32": _iq1_m,
     "IQ2_K": _iq2_k,
     "IQ3_K": _iq3_k,
     "IQ4_K": _iq4_k,

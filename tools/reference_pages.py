@@ -28,8 +28,8 @@ def formats_page() -> str:
         "What Espalier reads: GGUF versions 2 and 3, little-endian, whole or split. Anything else is refused in one "
         "line that says what was found and what would work.",
         "## Tensor types",
-        f"{len(FILE_TYPES)} types, in any mix. Bits per weight are of a row of {N_IN} weights, header included; a "
-        "row is a whole number of blocks. The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
+        f"{len(FILE_TYPES)} types, in any mix. Bits per weight are of a row of {N_IN} weights, header included. "
+        "The trellis types are drawn bit by bit in [kt_format.md](kt_format.md).",
         markdown_table(
             (
                 "type",
@@ -43,7 +43,9 @@ def formats_page() -> str:
         ),
         "A name that ends in `_V1` is the 3INST trellis of May 2025: files call it by the name without it, and "
         "`--kt-trellis auto` tells the two apart. One that ends in `_R4` has four rows interleaved, and is loaded as "
-        "the type without it, weight for weight.",
+        "the type without it, weight for weight; IQ1_S_R4 and IQ1_M_R4, whose blocks are not IQ1_S's and IQ1_M's, "
+        f"as rows of a form of their own. A row of {_tailed_types()} may be any multiple of 32 weights: a tail of "
+        "32-blocks follows its whole blocks. All other rows are whole blocks.",
         "## Architectures",
         markdown_table(("`general.architecture`", "what it is"), map(_architecture_row, ARCHITECTURES)),
         f"Rope scaling (`rope.scaling.type`): {', '.join(ROPE_SCALINGS)}, and a factor for each pair "
@@ -63,6 +65,10 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/command-line.md": command_line_page,
     "docs/requests.md": requests_page,
 }
+
+
+def _tailed_types() -> str:
+    return " and ".join(t.name for t in FILE_TYPES.values() if t.tail_nibbles)
 
 
 def _type_row(quant_type: QuantType) -> tuple[str, ...]:

@@ -33,8 +33,10 @@ def write_synthetic(path: Path, shape_name: str, type_name: str, progress: Progr
         shape = find_shape(shape_name, type_name)
     except ValueError as error:
         raise EspalierError(f"--synthetic: {error}") from None
-    if TYPES_BY_GGML_ID[TYPES[type_name].ggml_id].name != type_name:
-        raise EspalierError(f"a GGUF file does not tell {type_name} from the type that has its number now")
+    if TYPES[type_name] not in TYPES_BY_GGML_ID.values():
+        raise EspalierError(
+            f"a GGUF file does not tell {type_name} from another type: it has no number of its own"
+        )
     if path.exists():
         raise EspalierError(f"{path} is there already; name a file that is not")
     plan = SyntheticPlan(type_name, shape.vocab_type)

@@ -11,8 +11,8 @@ _WHOLE_ROWS = {
 #: Rows stored four, eight or sixteen at a time, interleaved.
 ROW_INTERLEAVED = {
     202: "Q4_0_R8", 206: "Q5_0_R4", 208: "Q8_0_R8", 210: "Q2_K_R4", 211: "Q3_K_R4", 212: "Q4_K_R4",
-    213: "Q5_K_R4", 214: "Q6_K_R4", 216: "IQ2_XXS_R4", 217: "IQ2_XS_R4", 218: "IQ3_XXS_R4", 219: "IQ1_S_R4",
-    220: "IQ4_NL_R4", 221: "IQ3_S_R4", 222: "IQ2_S_R4", 223: "IQ4_XS_R8", 229: "IQ1_M_R4", 230: "BF16_R16",
+    213: "Q5_K_R4", 214: "Q6_K_R4", 216: "IQ2_XXS_R4", 217: "IQ2_XS_R4", 218: "IQ3_XXS_R4",
+    220: "IQ4_NL_R4", 221: "IQ3_S_R4", 222: "IQ2_S_R4", 223: "IQ4_XS_R8", 230: "BF16_R16",
     233: "Q6_0_R4", 335: "IQ2_BN_R4", 353: "MXFP4_R8", 397: "Q8_K_R16", 398: "Q8_KV_R8",
     399: "Q8_K_R8",
 }  # fmt: skip
@@ -44,4 +44,4 @@ def foreign_blocks_fit(ggml_id: int, shape: tuple[int, ...], space: int, alignme
 
 def readable_types() -> str:
     """The names a tensor of a file may have, for messages."""
-    return ", ".join(t.name for t in FILE_TYPES.values() if TYPES_BY_GGML_ID[t.ggml_id] is t)
+    return ", ".join(t.name for t in FILE_TYPES.values() if t in TYPES_BY_GGML_ID.values())

@@ -3,7 +3,7 @@
 For four weeks of 2025 the same type ids meant another generator, and nothing in the metadata says so.
 Two things do. IQ4_KT rows were 4 bytes longer, so the gap to the next tensor tells. And a quantizer picks
 codewords unevenly by their energy: read with the right generator the histogram of the indices over energy
-is uneven, read with the wrong one it is flat.
+is uneven, read with the wrong one it is flat. Rows with a tail, no multiple of 256 weights, came a year later.
 """
 
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
+from engine.loading.weight_plan import tensor_error
 from kernels.ops import Ops
 from kernels.quant_tensor import TYPES, QuantType
 
@@ -21,7 +22,9 @@ TRELLIS_CHOICES: tuple[Trellis, ...] = ("auto", "integer", "3inst")
 
 #: Types that came after 3INST had gone: IQ3_KS, IQ2_KL, IQ1_KT. A file with one of them is integer.
 _LATER_IDS = frozenset({156, 157, 158})
-_TWO_MEANINGS = {t.ggml_id: t for t in TYPES.values() if t.name.endswith("_V1")}  # id -> its 3INST reading
+_TWO_MEANINGS = {  # id -> its 3INST reading
+    t.ggml_id: t for t in TYPES.values() if t.ggml_id is not None and t.name.endswith("_V1")
+}
 _IQ4_KT = TYPES["IQ4_KT"].ggml_id
 
 N_BINS = 32  # of equal population in codewords
@@ -33,16 +36,30 @@ SURELY_UNEVEN, SURELY_FLAT = 3.0, 2.0  # chi-square per degree of freedom
 def three_inst_types(gguf: GGUFFile, ops: Ops, choice: Trellis) -> dict[int, QuantType]:
     """GGUF id -> 3INST type for the ids that are to be read so; empty where the integer trellis holds.
 
-    Integer unless the evidence is clear: that is what nearly all files are.
+    Integer unless the evidence is clear: that is what nearly all files are. Raises ModelFileError where 3INST
+    is asked for and cannot be.
     """
     if choice not in TRELLIS_CHOICES:
         raise ValueError(f"no trellis named {choice!r}; there are {', '.join(TRELLIS_CHOICES)}")
     ids = {tensor.ggml_type for tensor in gguf.tensors.values()}
     if choice == "integer" or not ids & _TWO_MEANINGS.keys():
         return {}
-    if choice == "auto" and (ids & _LATER_IDS or not _looks_three_inst(gguf, ops)):
+    with_tail = _with_tail(gguf)
+    if choice == "auto" and (with_tail or ids & _LATER_IDS or not _looks_three_inst(gguf, ops)):
         return {}
+    if with_tail:
+        raise tensor_error(
+            with_tail,
+            f"has rows of {with_tail.shape[0]} weights, which no 3INST type has; "
+            "--kt-trellis integer reads the file",
+        )
     return {ggml_id: _TWO_MEANINGS[ggml_id] for ggml_id in ids & _TWO_MEANINGS.keys()}
+
+
+def _with_tail(gguf: GGUFFile) -> TensorInfo | None:
+    """A tensor of an id with two meanings whose rows are no whole blocks."""
+    tensors = (t for t in gguf.tensors.values() if t.ggml_type in _TWO_MEANINGS)
+    return next((t for t in tensors if t.shape[0] % t.type.block_size), None)
 
 
 def _looks_three_inst(gguf: GGUFFile, ops: Ops) -> bool:

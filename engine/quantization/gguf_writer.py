@@ -121,7 +121,9 @@ def _index(
     index += b"".join(key(name, item) for name, item in metadata.items())
     offset = 0
     for tensor, size in zip(tensors, sizes, strict=True):
-        index += tensor_entry(tensor.name, tensor.shape, FILE_TYPES[tensor.type_name].ggml_id, offset)
+        ggml_id = FILE_TYPES[tensor.type_name].ggml_id
+        assert ggml_id is not None  # as of all FILE_TYPES
+        index += tensor_entry(tensor.name, tensor.shape, ggml_id, offset)
         offset += size + -size % alignment
     return pad(index, alignment)
 

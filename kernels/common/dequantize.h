@@ -23,13 +23,13 @@ ESP_FN void dequantize_block32(const Block32& block, float row_d, float mean, fl
     }
 }
 
-// row: the bytes of one file row; n weights, whole blocks; out [n].
+// row: the bytes of one file row; n weights, a multiple of kRowMultiple; out [n].
 template <class T>
 ESP_FN void dequantize_quant_row(const uint8_t* row, int64_t n, float* out) {
     const float d = T::row_d(row), mean = T::row_mean(row);
     Block32 block;
     for (int64_t b = 0; b < n / 32; ++b) {
-        decode_block32<T>(row, b, block);
+        decode_block32<T>(row, n, b, block);
         dequantize_block32<T>(block, d, mean, out + 32 * b);
     }
 }

@@ -13,13 +13,13 @@ ESP_FN bool bits_are_finite(uint32_t bits) {
 }
 ESP_FN bool is_finite(float x) { return bits_are_finite<F32>(bits_from_float(x)); }
 
-// row: the bytes of one file row; n weights, whole blocks.
+// row: the bytes of one file row; n weights, a multiple of kRowMultiple.
 template <class T>
 ESP_FN bool quant_row_is_finite(const uint8_t* row, int64_t n) {
     bool finite = is_finite(T::row_d(row)) && is_finite(T::row_mean(row));
     Block32 block;
     for (int64_t b = 0; b < n / 32; ++b) {
-        decode_block32<T>(row, b, block);
+        decode_block32<T>(row, n, b, block);
         finite = finite && is_finite(block.d * T::kLargestCode) && is_finite(block.dmin);
     }
     return finite;

@@ -1,6 +1,8 @@
 // IQ1_S and IQ1_M: an index into a grid of eight values -1, 0, 1 each, all moved by +-1/8.
 // A weight is d * scale * (grid +- 1/8). Here it enters as q = 8 * grid +- 1 under d / 8, which is exact. Rule kBlockScale:
 //   IQ1_S: dot_b = scale * dot, s_b = d / 8           IQ1_M: dot_b = scale_lo * dot_lo + scale_hi * dot_hi, s_b = d / 8
+// IQ1_S_32 and IQ1_M_32 are what the rows of IQ1_S_R4 and IQ1_M_R4 hold once they are no longer interleaved: blocks of 32
+// weights under one d a row (kRowScale). No file has them as such.
 #pragma once
 
 #include "block32.h"
@@ -38,6 +40,41 @@ struct IQ1_S : PlainType {
     static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
         set_block_scale(read_f16(block) * kDStep, scale(block, b), scale(block, b), out);
         decode_iq1<IQ1_S>(block, b, out);
+    }
+};
+
+struct IQ1_S_32 : HalfRowScaledType {
+    static constexpr int kBlockWeights = 32;
+    static constexpr int kBlockBytes = 6;
+    static ESP_FN float row_d(const uint8_t* row) { return read_f16(row) * IQ1_S::kDStep; }
+
+    // Four low index bytes, then a word with the fields of IQ1_S's.
+    static ESP_FN uint32_t word(const uint8_t* block) { return read_u16(block + 4); }
+    static ESP_FN int index(const uint8_t* block, int g) { return block[g] | int(word(block) >> (3 * g) & 7u) << 8; }
+    static ESP_FN int minus_delta(const uint8_t* block, int) { return bit(word(block), 15); }
+    static ESP_FN int scale(const uint8_t* block) { return 1 + 2 * int(word(block) >> 12 & 7u); }
+
+    static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
+        set_row_scale(scale(block), out);
+        decode_iq1<IQ1_S_32>(block, b, out);
+    }
+};
+
+struct IQ1_M_32 : HalfRowScaledType {
+    static constexpr int kBlockWeights = 32;
+    static constexpr int kBlockBytes = 7;
+    static constexpr bool kScalesInDot = true;
+    static ESP_FN float row_d(const uint8_t* row) { return read_f16(row) * 0.125f; }
+
+    // Four low index bytes, a nibble a group as in IQ1_M, then both scales, 0..15 as they are (IQ1_M's are odd).
+    static ESP_FN int field(const uint8_t* block, int g) { return nibble(block[4 + g / 2], g & 1); }
+    static ESP_FN int index(const uint8_t* block, int g) { return block[g] | (field(block, g) & 7) << 8; }
+    static ESP_FN int minus_delta(const uint8_t* block, int g) { return field(block, g) >> 3; }
+    static ESP_FN int scale(const uint8_t* block, int i) { return nibble(block[6], i); }
+
+    static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
+        set_row_scales(scale(block, 0), scale(block, 1), out);
+        decode_iq1<IQ1_M_32>(block, b, out);
     }
 };
 

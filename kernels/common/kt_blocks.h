@@ -11,6 +11,13 @@ namespace espalier {
 // Scale codes of IQ2_KT and IQ3_KT: bytes 0..3, 32-blocks 0..3 in the low nibbles and 4..7 in the high.
 ESP_FN int kt_scale_code(const uint8_t* block, int b) { return nibble(block[b & 3], b >> 2); }
 
+// The stored sign of weight j, on the magnitude that the generator gave.
+ESP_FN void apply_sign(int j, int negative, Block32& out) {
+    const int magnitude = out.q[j] < 0 ? -out.q[j] : out.q[j];
+    out.q[j] = int16_t(negative ? -magnitude : magnitude);
+    out.minus_zeros |= uint32_t(magnitude == 0 && negative) << j;
+}
+
 struct IQ1_KT : RowScaledType {
     static constexpr int kBlockWeights = 256;
     static constexpr int kBlockBytes = 56;
@@ -69,11 +76,7 @@ struct IQ3_KT_Layout : RowScaledType {
     static ESP_FN void decode(const uint8_t* block, int b, Block32& out) {
         set_row_scale(scale(block, b), out);
         for (int i = 0; i < 4; ++i) generate<Trellis>(index(block, 4 * b + i) + kTrellisOffset, 8, out.q + 8 * i);
-        for (int j = 0; j < 32; ++j) {
-            const int magnitude = out.q[j] < 0 ? -out.q[j] : out.q[j];
-            out.q[j] = int16_t(sign(block, b, j) ? -magnitude : magnitude);
-            out.minus_zeros |= uint32_t(magnitude == 0 && sign(block, b, j)) << j;
-        }
+        for (int j = 0; j < 32; ++j) apply_sign(j, sign(block, b, j), out);
     }
 };
 
@@ -88,15 +91,16 @@ struct IQ4_KT_Layout : RowScaledType {
 
     // The word of 32-block b: bit 0 offset, bits 1-7 scale + 64, bits 8-31 three high index bits for each group
     static ESP_FN uint32_t word(const uint8_t* block, int b) { return read_u32(block + 4 * b); }
-    static ESP_FN uint32_t offset(const uint8_t* block, int b) {
-        return bit(word(block, b), 0) ? kTrellisOffsetHigh : kTrellisOffset;
-    }
-    static ESP_FN int scale(const uint8_t* block, int b) { return int(word(block, b) >> 1 & 127u) - 64; }
+    static ESP_FN uint32_t offset_of(uint32_t word) { return bit(word, 0) ? kTrellisOffsetHigh : kTrellisOffset; }
+    static ESP_FN int scale_of(uint32_t word) { return int(word >> 1 & 127u) - 64; }
+    static ESP_FN uint32_t high_of(uint32_t word, int i) { return word >> (8 + 3 * i) & 7u; }
+    static ESP_FN uint32_t offset(const uint8_t* block, int b) { return offset_of(word(block, b)); }
+    static ESP_FN int scale(const uint8_t* block, int b) { return scale_of(word(block, b)); }
 
     // 15-bit index of group g = 0..63
     static ESP_FN uint32_t index(const uint8_t* block, int g) {
         const uint32_t middle = nibble(block[96 + (g & 31)], g >> 5);
-        const uint32_t high = word(block, g >> 3) >> (8 + 3 * (g & 7)) & 7u;
+        const uint32_t high = high_of(word(block, g >> 3), g & 7);
         return block[32 + g] | middle << 8 | high << 12;
     }
 
@@ -113,9 +117,40 @@ struct IQ2_KT : IQ2_KT_Layout<IntegerTrellis> {
 
 struct IQ3_KT : IQ3_KT_Layout<IntegerTrellis> {
     static constexpr float kGain = kGainIQ3KT;
+
+    // A tail of t 32-blocks: u16 index[4 t]; sign bytes [4 t], bit k of byte g for weight k of group g; scales, two a byte.
+    static constexpr int kTailNibbles = 25;
+    static ESP_FN int tail_scale(const uint8_t* tail, int t, int b) { return nibble(tail[12 * t + (b >> 1)], b & 1); }
+    static ESP_FN uint32_t tail_index(const uint8_t* tail, int g) { return read_u16(tail + 2 * g); }
+    static ESP_FN int tail_sign(const uint8_t* tail, int t, int b, int j) {
+        return bit(tail[8 * t + 4 * b + (j >> 3)], j & 7);
+    }
+
+    static ESP_FN void decode_tail(const uint8_t* tail, int t, int b, Block32& out) {
+        set_row_scale(tail_scale(tail, t, b), out);
+        for (int i = 0; i < 4; ++i) generate<Trellis>(tail_index(tail, 4 * b + i) + kTrellisOffset, 8, out.q + 8 * i);
+        for (int j = 0; j < 32; ++j) apply_sign(j, tail_sign(tail, t, b, j), out);
+    }
 };
 
-struct IQ4_KT : IQ4_KT_Layout<IntegerTrellis> {};
+struct IQ4_KT : IQ4_KT_Layout<IntegerTrellis> {
+    // A tail: for each 32-block its word, then low[8] and middle[4], two groups a byte.
+    static constexpr int kTailNibbles = 32;
+    static ESP_FN uint32_t tail_word(const uint8_t* tail, int b) { return read_u32(tail + 16 * b); }
+    static ESP_FN uint32_t tail_offset(const uint8_t* tail, int b) { return offset_of(tail_word(tail, b)); }
+    static ESP_FN int tail_scale(const uint8_t* tail, int b) { return scale_of(tail_word(tail, b)); }
+    static ESP_FN uint32_t tail_index(const uint8_t* tail, int g) {
+        const uint8_t* fields = tail + 16 * (g >> 3);
+        const int i = g & 7;
+        return fields[4 + i] | uint32_t(nibble(fields[12 + (i >> 1)], i & 1)) << 8 | high_of(tail_word(tail, g >> 3), i) << 12;
+    }
+
+    static ESP_FN void decode_tail(const uint8_t* tail, int, int b, Block32& out) {
+        set_row_scale(tail_scale(tail, b), out);
+        const uint32_t start = tail_offset(tail, b);
+        for (int i = 0; i < 8; ++i) generate<Trellis>(tail_index(tail, 8 * b + i) + start, 4, out.q + 4 * i);
+    }
+};
 
 // 3INST: q = v * 8192, and the stored d stands under the constant 31.75.
 struct IQ2_KT_V1 : IQ2_KT_Layout<ThreeInstTrellis> {

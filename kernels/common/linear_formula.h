@@ -56,7 +56,7 @@ ESP_FN int32_t dot_block32(const Block32& w, const int8_t* q) {
         low += w.q[j] * q[j];
         high += w.q[16 + j] * q[16 + j];
     }
-    return T::kRule == Rule::kRowScale ? low + high : w.scale[0] * low + w.scale[1] * high;
+    return T::kScalesInDot ? w.scale[0] * low + w.scale[1] * high : low + high;
 }
 
 // row: one file row of n weights. q [n] int8 activations, dx [n / 32] their factors, sums [n / 32, 2] the sums
@@ -68,9 +68,9 @@ ESP_FN float linear_row(const uint8_t* row, int64_t n, const int8_t* q, const fl
     mean_chains.clear();
     Block32 w;
     for (int64_t b = 0; b < n / 32; ++b) {
-        decode_block32<T>(row, b, w);
+        decode_block32<T>(row, n, b, w);
         float& acc = chains.acc[chain_of(b)];
-        const float s = T::kRule == Rule::kRowScale ? float(w.scale[0]) : w.d;
+        const float s = T::kScalesInDot ? w.d : float(w.scale[0]);
         acc = fma_f32(float(dot_block32<T>(w, q + 32 * b)), dx[b] * s, acc);
         if constexpr (T::kHasMin) {
             const int32_t minimum = w.min[0] * sums[2 * b] + w.min[1] * sums[2 * b + 1];

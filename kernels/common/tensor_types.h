@@ -15,7 +15,7 @@
 #define ESP_LEGACY_TYPES(X) X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q6_0)
 #define ESP_K_TYPES(X) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K)
 #define ESP_IQ_TYPES(X) \
-    X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ4_NL) X(IQ4_XS)
+    X(IQ1_S) X(IQ1_M) X(IQ1_S_32) X(IQ1_M_32) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S) X(IQ4_NL) X(IQ4_XS)
 #define ESP_TERNARY_TYPES(X) X(TQ1_0) X(TQ2_0)
 #define ESP_FP4_TYPES(X) X(MXFP4)
 #define ESP_IQK_TYPES(X)                                                                        \
@@ -34,16 +34,34 @@ enum class TensorType : int32_t {
 #undef ESP_ENUMERATOR
 };
 
-// Bytes of a row of n weights, n whole blocks.
+// What the length of a row is a multiple of.
 template <class T>
-ESP_FN int64_t row_bytes(int64_t n) {
+constexpr int kRowMultiple = T::kTailNibbles == 0 ? T::kBlockWeights : 32;
+
+// Where the tail of a row of n weights begins; the end of a row without one.
+template <class T>
+ESP_FN int64_t tail_start(int64_t n) {
     return T::kHeaderBytes + n / T::kBlockWeights * T::kBlockBytes;
 }
 
-// 32-block b of a row.
+// Bytes of a row of n weights, a multiple of kRowMultiple.
 template <class T>
-ESP_FN void decode_block32(const uint8_t* row, int64_t b, Block32& out) {
+ESP_FN int64_t row_bytes(int64_t n) {
+    if constexpr (T::kTailNibbles == 0) return tail_start<T>(n);
+    return (tail_start<T>(n) + (n % T::kBlockWeights / 32 * T::kTailNibbles + 1) / 2 + 3) / 4 * 4;
+}
+
+// 32-block b of a row of n weights.
+template <class T>
+ESP_FN void decode_block32(const uint8_t* row, int64_t n, int64_t b, Block32& out) {
     constexpr int kPerBlock = T::kBlockWeights / 32;
+    if constexpr (T::kTailNibbles != 0) {
+        const int64_t first_of_tail = n / T::kBlockWeights * kPerBlock;
+        if (b >= first_of_tail) {
+            T::decode_tail(row + tail_start<T>(n), int(n % T::kBlockWeights / 32), int(b - first_of_tail), out);
+            return;
+        }
+    }
     T::decode(row + T::kHeaderBytes + b / kPerBlock * T::kBlockBytes, int(b % kPerBlock), out);
 }
 

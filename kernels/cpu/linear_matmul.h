@@ -50,11 +50,19 @@ static void decode_panel(const uint8_t* tile, int64_t n_blocks, uint8_t* panel) 
     constexpr int kUnit = Tile<T>::kUnitBlocks, kBlockBytes = Tile<T>::kUnitBytes / kUnit;
     const TileView t = view_tile<T>(tile, n_blocks);
     const ChainOrder order = chain_order(n_blocks);
-    for (int64_t b = 0; b < n_blocks; ++b) {
-        for (int line = 0; line < kBlockBytes; line += 64) prefetch(t.body + b * kBlockBytes + line + kPrefetchBytes);
+    const int64_t n_whole = whole_blocks<T>(n_blocks);
+    const auto decode_into_panel = [&](TileView view, int64_t b) {
         DecodedBlock w;
-        decode(T{}, t, b / kUnit, static_cast<int>(b % kUnit), w);
+        decode(T{}, view, b / kUnit, static_cast<int>(b % kUnit), w);
         store_block<Entry<T>>(w, panel + chain_position(order, b) * Panel<Entry<T>>::kBytes);
+    };
+    for (int64_t b = 0; b < n_whole; ++b) {
+        for (int line = 0; line < kBlockBytes; line += 64) prefetch(t.body + b * kBlockBytes + line + kPrefetchBytes);
+        decode_into_panel(t, b);
+    }
+    if constexpr (T::kTailNibbles != 0) {
+        const TileView last = view_tile<T>(tile, n_blocks, static_cast<int>(n_blocks - n_whole));
+        for (int64_t b = n_whole; b < n_blocks; ++b) decode_into_panel(last, b);
     }
 }
 

@@ -82,14 +82,14 @@ static inline BlockDots<kPlanes> block_dots(IQ4_KT, TileView t, int64_t u, int i
     load_states<8>(unit + TileIQ4KT::kIndex + 256 * i, states);
     BlockDots<kPlanes> out;
     trellis_dots<8, 4>(states, x, b, out.dot);
-    out.s = signed_scale(unit + TileIQ4KT::kScale, i);
+    out.s = signed_scale(unit + t.at(TileIQ4KT::kScale), i);
     return out;
 }
 // Magnitudes need the byte sum first; the signs go to the activations.
 template <int kPlanes>
 static inline BlockDots<kPlanes> block_dots(IQ3_KT, TileView t, int64_t u, int i, Planes<kPlanes> x, int64_t b) {
     const uint8_t* unit = t.body + u * TileIQ3KT::kUnitBytes;
-    const I32 signs = load_bytes(unit + TileIQ3KT::kSign + 64 * i), centre = splat_bytes(kTrellisCentre);
+    const I32 signs = load_bytes(unit + t.at(TileIQ3KT::kSign) + 64 * i), centre = splat_bytes(kTrellisCentre);
     I32 states[4], acc[kPlanes][2];
     load_states<4>(unit + TileIQ3KT::kIndex + 128 * i, states);
 #pragma GCC unroll 2
@@ -106,7 +106,7 @@ static inline BlockDots<kPlanes> block_dots(IQ3_KT, TileView t, int64_t u, int i
     BlockDots<kPlanes> out;
 #pragma GCC unroll 2
     for (int p = 0; p < kPlanes; ++p) out.dot[p] = add(acc[p][0], acc[p][1]);
-    out.s = to_float(scale_code(unit + TileIQ3KT::kScale, i));
+    out.s = to_float(scale_code(unit + t.at(TileIQ3KT::kScale), i));
     return out;
 }
 
@@ -173,7 +173,7 @@ struct Direct<IQ4_KT> {
 };
 
 template <class T, int kPlanes>
-static inline void step(TileView t, Planes<kPlanes> x, int64_t b, F32 (&acc)[kPlanes][4]) {
+static inline __attribute__((always_inline)) void step(TileView t, Planes<kPlanes> x, int64_t b, F32 (&acc)[kPlanes][4]) {
     constexpr int kUnit = Tile<T>::kUnitBlocks;
     const int64_t u = b / kUnit, chain = (b & 7) >> 1;
     const int i = static_cast<int>(b % kUnit);
@@ -219,7 +219,7 @@ static inline void store_rows(const RowOutput& out, int64_t token, int64_t tile,
 
 template <class T, int kPlanes>
 static void matvec_planes(const TiledMatrix& w, int64_t first, int64_t last, Planes<kPlanes> x, const RowOutput& out) {
-    const int64_t n_blocks = w.n_in / 32;
+    const int64_t n_blocks = w.n_in / 32, n_whole = whole_blocks<T>(n_blocks);
     constexpr int kBlockBytes = Tile<T>::kUnitBytes / Tile<T>::kUnitBlocks;
     for (int64_t tile = first; tile < last; ++tile) {
         const uint8_t* data = w.tiles + tile * w.tile_bytes;
@@ -227,9 +227,13 @@ static void matvec_planes(const TiledMatrix& w, int64_t first, int64_t last, Pla
         F32 acc[kPlanes][4], y[kPlanes];
         for (int p = 0; p < kPlanes; ++p)
             for (int chain = 0; chain < 4; ++chain) acc[p][chain] = splat(0.0f);
-        for (int64_t b = 0; b < n_blocks; ++b) {
+        for (int64_t b = 0; b < n_whole; ++b) {
             for (int line = 0; line < kBlockBytes; line += 64) prefetch(t.body + b * kBlockBytes + line + kPrefetchBytes);
             step<T>(t, x, b, acc);
+        }
+        if constexpr (T::kTailNibbles != 0) {
+            const TileView last = view_tile<T>(data, n_blocks, static_cast<int>(n_blocks - n_whole));
+            for (int64_t b = n_whole; b < n_blocks; ++b) step<T>(last, x, b, acc);
         }
         for (int p = 0; p < kPlanes; ++p) {
             y[p] = finish<T>(data, add(add(acc[p][0], acc[p][1]), add(acc[p][2], acc[p][3])), x[p].mean_tree);

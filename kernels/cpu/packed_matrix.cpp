@@ -13,7 +13,7 @@ namespace {
 // What packing needs to know of a type, without its template.
 struct PackingOf {
     bool dense;
-    int64_t block_weights;
+    int64_t row_multiple;  // weights of a row are a multiple of this
     int64_t (*file_row_bytes)(int64_t n_in);
     int64_t (*tile_bytes)(int64_t n_in);
     void (*pack_row)(const uint8_t* file_row, int64_t n_in, int row, uint8_t* tile);
@@ -50,7 +50,7 @@ struct Named {
 
 template <class T, TensorType kType>
 constexpr PackingOf quant_packing() {
-    return {false, T::kBlockWeights, [](int64_t n) { return row_bytes<T>(n); },
+    return {false, kRowMultiple<T>, [](int64_t n) { return row_bytes<T>(n); },
             [](int64_t n) { return tile_bytes<T>(n / 32); }, pack_row<T>, dequantize_lane<Named<T, kType>>};
 }
 
@@ -75,9 +75,9 @@ const PackingOf& packing_of(TensorType type) { return kPacking[int(type)]; }
 
 PackedMatrix::PackedMatrix(TensorType type, int64_t n_out, int64_t n_in) : type_(type), view_{} {
     const PackingOf& packing = packing_of(type);
-    if (n_out < 1 || n_in < 1 || n_in % packing.block_weights != 0) {
+    if (n_out < 1 || n_in < 1 || n_in % packing.row_multiple != 0) {
         throw std::invalid_argument(std::string("a ") + kTensorTypeNames[int(type)] + " matrix has rows of a multiple of " +
-                                    std::to_string(packing.block_weights) + " weights, not " + std::to_string(n_in));
+                                    std::to_string(packing.row_multiple) + " weights, not " + std::to_string(n_in));
     }
     view_ = {nullptr, packing.tile_bytes(n_in), n_out, n_in};
     file_row_bytes_ = packing.file_row_bytes(n_in);

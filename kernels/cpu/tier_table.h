@@ -21,8 +21,10 @@ template <class T>
 static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Block32& out) {
     using E = Entry<T>;
     constexpr int kUnit = Tile<T>::kUnitBlocks;
+    const int64_t n_whole = whole_blocks<T>(n_blocks);
+    const TileView view = view_tile<T>(tile, n_blocks, b < n_whole ? 8 : static_cast<int>(n_blocks - n_whole));
     DecodedBlock w;
-    decode(T{}, view_tile<T>(tile, n_blocks), b / kUnit, static_cast<int>(b % kUnit), w);
+    decode(T{}, view, b / kUnit, static_cast<int>(b % kUnit), w);
     for (int j = 0; j < 32; ++j) {
         const int code = byte_of(w.w[j / 4], row, j % 4) - (E::kCentred ? 128 : 0);
         out.q[j] = static_cast<int16_t>(E::kPlanes == 2 ? 256 * code + byte_of(w.w_low[j / 4], row, j % 4) : code);
@@ -38,7 +40,7 @@ static void unpack(const uint8_t* tile, int64_t n_blocks, int64_t b, int row, Bl
     out.dmin = E::kMin ? -w.minus_dmin.v[row] : 0.0f;
     out.minus_zeros = 0;
     if constexpr (kHasSignPlane<T>) {
-        const uint8_t* signs = view_tile<T>(tile, n_blocks).body + b / kUnit * Tile<T>::kUnitBytes + Tile<T>::kSign + 64 * (b % kUnit);
+        const uint8_t* signs = view.body + b / kUnit * Tile<T>::kUnitBytes + view.at(Tile<T>::kSign) + 64 * (b % kUnit);
         for (int j = 0; j < 32; ++j) {
             const bool negative = bit(signs[4 * row + j % 4], j / 4);
             out.minus_zeros |= static_cast<uint32_t>(out.q[j] == 0 && negative) << j;

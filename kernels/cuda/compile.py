@@ -24,6 +24,8 @@ QUIET_SECONDS = 2.0
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
 #: Types with a tile layout and kernels of their own (kt_tiles.cuh); the others lie as file rows.
 TILED_TYPES = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
+#: Tiled types whose rows may have a tail: such a matrix lies as file rows, which the plain kernels multiply with.
+TAILED_TYPES = tuple(name for name in TILED_TYPES if TYPES[name].tail_nibbles)
 #: The largest heads of attention_tensor.cu's builds.
 TENSOR_HEAD_DIMS = (64, 128, 256)
 
@@ -144,8 +146,12 @@ MODULES: dict[str, KernelModule] = {
         _SAMPLING,
         _BANDWIDTH,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),
-        *(_rows_module(name) for name in TYPES if name not in DENSE_TYPES and name not in TILED_TYPES),
-        *(_table_module(name) for name in TILED_TYPES),
+        *(
+            _rows_module(name)
+            for name in TYPES
+            if name not in (*DENSE_TYPES, *TILED_TYPES) or name in TAILED_TYPES
+        ),
+        *(_table_module(name) for name in TILED_TYPES if name not in TAILED_TYPES),
         *(_tiles_module(name) for name in TILED_TYPES),
     )
 }

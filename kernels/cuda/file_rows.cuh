@@ -12,11 +12,12 @@ struct FileRows {
 
     const uint8_t* data;
     int64_t row_stride;  // bytes
+    int n_in;
 
-    ESP_FN FileRows(const uint8_t* rows, int, int n_in) : data(rows), row_stride(row_bytes<T>(n_in)) {}
+    ESP_FN FileRows(const uint8_t* rows, int, int n_in) : data(rows), row_stride(row_bytes<T>(n_in)), n_in(n_in) {}
 
     // 32-block b of a row.
-    ESP_FN void decode(int row, int b, Block32& out) const { decode_block32<T>(data + row * row_stride, b, out); }
+    ESP_FN void decode(int row, int b, Block32& out) const { decode_block32<T>(data + row * row_stride, n_in, b, out); }
     ESP_FN float row_d(int row) const { return T::row_d(data + row * row_stride); }
     ESP_FN float row_mean(int row) const { return T::row_mean(data + row * row_stride); }
 };

@@ -11,7 +11,7 @@ constexpr bool kWide = T::kValueStep != 1.0f;
 
 // Types whose two scales of 16 columns can differ: their dot product has two parts.
 template <class T>
-constexpr bool kTwoScales = T::kRule == Rule::kBlockScale;
+constexpr bool kTwoScales = T::kScalesInDot;
 
 struct BlockFactors {
     float scale;        // s_b of the formula
@@ -21,7 +21,7 @@ struct BlockFactors {
 
 template <class T>
 ESP_FN BlockFactors block_factors(const Block32& w) {
-    return {T::kRule == Rule::kRowScale ? float(w.scale[0]) : w.d, -w.dmin, w.scale[0], w.scale[1], w.min[0], w.min[1]};
+    return {T::kScalesInDot ? w.d : float(w.scale[0]), -w.dmin, w.scale[0], w.scale[1], w.min[0], w.min[1]};
 }
 
 template <class T>

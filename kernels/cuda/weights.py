@@ -1,5 +1,7 @@
 """Matrices on the device: the file's own rows, or for the KT types tiles that a kernel packs behind the copy.
 
+Rows with a tail (IQ3_KT and IQ4_KT, no multiple of 256 weights) stay the file's rows: tiles are 256 columns wide.
+
 A tensor goes up in pieces of whole tile rows through one staging buffer, so the peak is the model and that buffer.
 """
 
@@ -47,7 +49,7 @@ class Uploader:
     ) -> DeviceMatrix:
         """Raises CudaMemoryError. file_bytes may go when this returns."""
         name = quant_type.name
-        if name in TILED_TYPES and "linear" in uses:
+        if name in TILED_TYPES and "linear" in uses and n_in % TILE_COLUMNS == 0:
             buffer = self._tiles(quant_type, n_out, n_in, file_bytes)
             layout = "tiles"
         else:

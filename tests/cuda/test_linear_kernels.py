@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kernels.cuda import linear_forms
-from kernels.cuda.compile import TILED_TYPES
+from kernels.cuda.compile import TAILED_TYPES, TILED_TYPES
 from kernels.cuda.linear_forms import (
     DMMV_1,
     DMMV_1_NARROW,
@@ -83,6 +83,36 @@ def test_every_form_gives_the_bits_of_linear_int8_in_any_thread_order(
             for n in BATCHES[form]:
                 (got,) = linear(cuda_ops, x[:n].copy(), weight)
                 assert_same_bits(got, expected[:n], f"order {order}, {n} tokens")
+
+
+@pytest.mark.parametrize("n_in", [32, 160, 416])
+@pytest.mark.parametrize("type_name", TAILED_TYPES)
+def test_rows_with_tails_multiply_and_decode_to_the_bits_of_the_reference(
+    cuda_ops: Ops, type_name: str, n_in: int
+) -> None:
+    """No kernel of tiles takes them; alone, in a launch of several and with a gate, for few and for many tokens."""
+    rng = generator(type_name, n_in)
+    gate, up, down = (random_weight(type_name, n_out, n_in, rng) for n_out in (64, 64, N_OUT))
+    weights = [
+        cuda_ops.load_quant(type_name, (n_out, n_in), data, LINEAR | EMBED)
+        for n_out, data in ((64, gate), (64, up), (N_OUT, down))
+    ]
+    x = activations(9, n_in, rng)
+    ids = np.arange(N_OUT, dtype=np.int32)
+    for order in ORDERS:
+        with thread_order(order):
+            for n in (1, 9):
+                for got, data, weight in zip(
+                    linear(cuda_ops, x[:n].copy(), *weights), (gate, up, down), weights, strict=True
+                ):
+                    assert_same_bits(got, linear_int8(x[:n], type_name, data, weight.shape[0]), (order, n))
+            device_x = on(cuda_ops, x)
+            expected = cuda_ops.to_host(
+                cuda_ops.silu_mul(*cuda_ops.linear_many(device_x, weights[:2]))
+            ).copy()
+            assert_same_bits(cuda_ops.to_host(cuda_ops.gated_linear(device_x, *weights[:2])), expected, order)
+            rows = cuda_ops.to_host(cuda_ops.embed(weights[2], cuda_ops.index_array(ids)))
+            assert_same_bits(rows, dequantize(type_name, down, N_OUT, n_in), order)
 
 
 @pytest.mark.parametrize("type_name", TILED_TYPES)

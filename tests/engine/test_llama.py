@@ -14,6 +14,7 @@ from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from kernels.quant_tensor import FILE_TYPES
 from kernels.reference.formats import dequantize
+from kernels.reference.linear import linear_int8
 from kernels.row_interleaving import plain_rows
 from support.forward_pass import logits_of
 from support.gguf_writer import Tensor, contents, write_gguf
@@ -208,7 +209,7 @@ def test_a_file_of_interleaved_rows_gives_the_bits_and_the_memory_of_the_plain_f
     tmp_path: Path, cpu_ops: Ops
 ) -> None:
     parts = ("attn_q", "attn_k", "attn_output", "attn_v", "ffn_gate", "ffn_up")
-    interleaved = [t for t in FILE_TYPES.values() if t.plain is not None]
+    interleaved = [t for t in FILE_TYPES.values() if t.plain is not None and t.plain.name in FILE_TYPES]
     types = {f"*.{part}.weight": t.name for part, t in zip(parts, interleaved, strict=True)}
     path = write_tiny_llama(tmp_path / "r4.gguf", n_layer=1, types=types)
     metadata, tensors = contents(path)
@@ -217,6 +218,63 @@ def test_a_file_of_interleaved_rows_gives_the_bits_and_the_memory_of_the_plain_f
     assert set(one.type_names) >= {t.name for t in interleaved}
     assert one.weight_bytes == other.weight_bytes
     assert (logits_of(one, PROMPTS[1]) == logits_of(other, PROMPTS[1])).all()
+
+
+def test_interleaved_rows_that_no_file_has_plain_multiply_as_their_plain_form(
+    tmp_path: Path, cpu_ops: Ops
+) -> None:
+    path = write_tiny_llama(
+        tmp_path / "r4.gguf",
+        n_layer=1,
+        types={"*.attn_q.weight": "IQ1_S_R4", "*.attn_k.weight": "IQ1_M_R4", "*": "Q8_0"},
+    )
+    tensors = {tensor.name: tensor for tensor in contents(path)[1]}
+    loaded = load_model(path, cpu_ops)
+    assert {"IQ1_S_R4", "IQ1_M_R4"} <= set(loaded.type_names)
+    layer, x = loaded.model.layers[0], np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
+    for part, weight in (("attn_q", layer.attn_q), ("attn_k", layer.attn_k)):
+        tensor = tensors[f"blk.0.{part}.weight"]
+        plain = FILE_TYPES[tensor.type_name].plain
+        assert plain is not None
+        rows = plain_rows(plain, 256, np.frombuffer(tensor.data, np.uint8))
+        cpu_ops.begin_step()
+        assert (cpu_ops.linear(x, weight) == linear_int8(x, plain.name, rows, tensor.shape[1])).all()
+
+
+def write_tailed(path: Path) -> Path:
+    """Every matrix in rows of 160 or 416 weights, the vocabulary's too."""
+    types = {"*.attn_*": "IQ4_KT", "*": "IQ3_KT"}
+    return write_tiny_llama(path, n_layer=1, n_embd=160, n_head=5, n_head_kv=1, n_ff=416, types=types)
+
+
+def test_a_model_whose_rows_all_have_tails_computes_what_its_weights_say(
+    tmp_path: Path, cpu_ops: Ops
+) -> None:
+    """Beside the same weights as F32: int8 activations and the gain of IQ3_KT, 1 %, make the difference."""
+    path = write_tailed(tmp_path / "tails.gguf")
+    metadata, tensors = contents(path)
+    floats = [
+        t if len(t.shape) == 1 else t._replace(type_name="F32", data=as_floats(t).tobytes()) for t in tensors
+    ]
+    got, expected = (
+        logits_of(load_model(p, cpu_ops), PROMPTS[1])
+        for p in (path, write_gguf(tmp_path / "floats.gguf", metadata, floats))
+    )
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def as_floats(tensor: Tensor) -> np.ndarray:
+    return dequantize(
+        tensor.type_name, np.frombuffer(tensor.data, np.uint8), tensor.shape[1], tensor.shape[0]
+    )
+
+
+def test_rows_with_tails_are_never_the_3inst_generation(tmp_path: Path, cpu_ops: Ops) -> None:
+    path = write_tailed(tmp_path / "tails.gguf")
+    with pytest.raises(
+        ModelFileError, match=r"has rows of 160 weights, .* --kt-trellis integer reads the file"
+    ):
+        load_model(path, cpu_ops, kt_trellis="3inst")
 
 
 def _plain(tensor: Tensor) -> Tensor:

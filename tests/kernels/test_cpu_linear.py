@@ -25,7 +25,7 @@ def ragged_shape(type_name: str) -> tuple[int, int]:
     """Rows that leave a tile half full; columns that leave a group of 256 half full where the type allows it."""
     if type_name in DENSE:
         return 37, 413
-    return (37, 800) if TYPES[type_name].block_size == 32 else (37, 768)
+    return (37, 800) if TYPES[type_name].row_multiple == 32 else (37, 768)
 
 
 def activations(n_tokens: int, n_in: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_equals_linear_int8_bit_for_bit(tier_ops: CpuOps, type_name: str) -> Non
 
 
 @pytest.mark.parametrize("n_blocks", [1, 2, 3, 5, 7, 8, 9, 15])
-@pytest.mark.parametrize("type_name", ["Q8_0", "Q6_0"])
+@pytest.mark.parametrize("type_name", ["Q8_0", "Q6_0", "IQ3_KT", "IQ4_KT", "IQ1_M_32"])
 def test_any_number_of_32_blocks_keeps_the_chain_order(
     tier_ops: CpuOps, type_name: str, n_blocks: int
 ) -> None:
@@ -142,6 +142,15 @@ def test_no_type_takes_more_than_its_file_bytes_and_a_tenth(type_name: str) -> N
     assert weight.nbytes <= 1.1 * data.nbytes
 
 
+@pytest.mark.parametrize("type_name", [t.name for t in TYPES.values() if t.tail_nibbles])
+@pytest.mark.parametrize("n_in", [160, 640, 2880])
+def test_tails_take_no_room_of_whole_blocks(type_name: str, n_in: int) -> None:
+    """The same tenth, and the row's factor and a line of 64 bytes a tile: what a short row is rounded up to."""
+    data = random_weight(type_name, 256, n_in, np.random.default_rng(0))
+    weight = CpuOps(threads=1).load_quant(type_name, (256, n_in), data, LINEAR)
+    assert weight.nbytes <= 1.1 * data.nbytes + 256 // 16 * 64
+
+
 def test_wrong_arguments_are_refused_before_any_kernel_runs() -> None:
     ops = CpuOps(threads=1)
     data = random_weight("IQ2_KT", 16, 256, np.random.default_rng(0))
@@ -149,6 +158,10 @@ def test_wrong_arguments_are_refused_before_any_kernel_runs() -> None:
         ops.load_quant("IQ9_KT", (16, 256), data, LINEAR)
     with pytest.raises(ValueError, match="multiple of 256"):
         ops.load_quant("IQ2_KT", (16, 250), data, LINEAR)
+    with pytest.raises(ValueError, match="IQ2_KT row holds a multiple of 256 weights, not 288"):
+        ops.load_quant("IQ2_KT", (16, 288), data, LINEAR)
+    with pytest.raises(ValueError, match="IQ3_KT row holds a multiple of 32 weights, not 272"):
+        ops.load_quant("IQ3_KT", (16, 272), data, LINEAR)
     with pytest.raises(ValueError, match="bytes, not"):
         ops.load_quant("IQ2_KT", (15, 256), data, LINEAR)
     weight = ops.load_quant("IQ2_KT", (16, 256), data, LINEAR)

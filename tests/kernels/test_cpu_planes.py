@@ -33,7 +33,7 @@ def case(type_name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The last tile is half full, and the last 256 columns where the type allows it.
     """
     rng = np.random.default_rng([2, *type_name.encode()])
-    n_in = {1: 413, 32: 800, 256: 768}[TYPES[type_name].block_size]
+    n_in = {1: 413, 32: 800, 256: 768}[TYPES[type_name].row_multiple]
     data = random_weight(type_name, 37, n_in, rng)
     x = rng.standard_normal((max(BATCHES), n_in)).astype(np.float32)
     x *= np.float32(10.0) ** rng.integers(-3, 4, (len(x), 1)).astype(np.float32)

@@ -23,7 +23,8 @@ from kernels.row_interleaving import plain_rows
 EMBED, LINEAR = frozenset({"embed"}), frozenset({"linear", "embed"})
 DIGESTS = json.loads((Path(__file__).parents[1] / "data" / "format_digests.json").read_text())
 FIRST_PEER_ID = 133  # the peer's own types, which the gguf package does not know, begin here
-GOLDEN = [t.name for t in TYPES.values() if t.ggml_id >= FIRST_PEER_ID and t.name != "IQ6_K"]
+GOLDEN = [t.name for t in TYPES.values() if (t.ggml_id or 0) >= FIRST_PEER_ID and t.name != "IQ6_K"]
+TAILED = [t.name for t in TYPES.values() if t.tail_nibbles]
 INTERLEAVED = [t for t in FILE_TYPES.values() if t.plain is not None]
 MAINLINE = [name for name in TYPES if name in GGMLQuantizationType.__members__ and name != "F32"]
 N_OUT, N_IN = 5, 768
@@ -53,6 +54,18 @@ def test_golden_arrays_decode_bit_for_bit(shared: Path, cpu_ops: CpuOps, type_na
     assert_same_bits(dequantize(type_name, data, *expected.shape), expected)
     for uses in (EMBED, LINEAR):
         assert_same_bits(compiled(cpu_ops, type_name, data, *expected.shape, uses), expected)
+
+
+@pytest.mark.parametrize("type_name", TAILED)
+def test_golden_rows_with_tails_decode_bit_for_bit(shared: Path, cpu_ops: CpuOps, type_name: str) -> None:
+    golden = np.load(shared / "golden" / f"{type_name}_tails.npz")
+    widths = [int(name.removeprefix("raw_")) for name in golden if name.startswith("raw_")]
+    assert {32, 160, 320} < set(widths)
+    for n_in in widths:
+        data, expected = np.ascontiguousarray(golden[f"raw_{n_in}"]).reshape(-1), golden[f"deq_{n_in}"]
+        assert_same_bits(dequantize(type_name, data, *expected.shape), expected)
+        for uses in (EMBED, LINEAR):
+            assert_same_bits(compiled(cpu_ops, type_name, data, *expected.shape, uses), expected)
 
 
 @pytest.mark.parametrize("kind", ["noim", "im", "rand"])
@@ -134,6 +147,14 @@ def test_seeded_bytes_decode_as_they_did(cpu_ops: CpuOps, type_name: str) -> Non
     assert digest(compiled(cpu_ops, type_name, data, N_OUT, N_IN, EMBED)) == weights_digest
 
 
+@pytest.mark.parametrize("type_name", TAILED)
+def test_seeded_tails_decode_as_they_did(type_name: str) -> None:
+    """As above; a line is [digest(data), digest(dequantize(...))] of three whole blocks a row and a tail of five."""
+    data = random_weight(type_name, N_OUT, 928, np.random.default_rng([8, *type_name.encode()]))
+    weights = dequantize(type_name, data, N_OUT, 928)
+    assert [digest(data), digest(weights)] == DIGESTS[f"{type_name}, rows of 928"]
+
+
 @pytest.mark.parametrize("file_type", INTERLEAVED, ids=lambda t: t.name)
 def test_seeded_interleaved_rows_decode_as_they_did(file_type: QuantType) -> None:
     """As above; a line is [digest(data), digest(decoded(...))] of two units of four rows."""
@@ -144,9 +165,9 @@ def test_seeded_interleaved_rows_decode_as_they_did(file_type: QuantType) -> Non
 @pytest.mark.parametrize("type_name", TYPES)
 @pytest.mark.parametrize("seed", range(3))
 def test_wild_bytes_decode_alike_by_reference_and_headers(cpu_ops: CpuOps, type_name: str, seed: int) -> None:
-    """Any bytes at all, infinite and NaN factors among them."""
+    """Any bytes at all, infinite and NaN factors among them; tails of 1, 4 and 7 32-blocks where there may be one."""
     rng = np.random.default_rng(seed)
-    n_in = N_IN + (32 if TYPES[type_name].block_size <= 32 else 0)
+    n_in = N_IN + (32 * (1 + 3 * seed) if TYPES[type_name].row_multiple <= 32 else 0)
     data = np.frombuffer(rng.bytes(N_OUT * TYPES[type_name].row_bytes(n_in)), np.uint8)
     with np.errstate(all="ignore"):
         expected = dequantize(type_name, data, N_OUT, n_in)

@@ -53,8 +53,8 @@ def ints(*values: int) -> np.ndarray:
 
 
 def widths(type_name: str, wide: bool) -> tuple[int, ...]:
-    """Columns: one block, and sizes that leave a chain, a group of 256 or a vector partly filled."""
-    block = TYPES[type_name].block_size
+    """Columns: one block or a tail of one, and sizes that leave a chain, a group of 256 or a vector partly filled."""
+    block = TYPES[type_name].row_multiple
     few = {1: (1, 17, 413), 32: (32, 352), 256: (256, 768)}[block]
     many = {
         1: (1, 2, 15, 16, 31, 63, 64, 65, 127, 255, 256, 257, 319, 400, 413, 1025),

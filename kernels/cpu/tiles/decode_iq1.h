@@ -1,4 +1,4 @@
-// IQ1_S and IQ1_M tiles as vectors (tiles/decoded_block.h): a gather for eight weights, then code | minus << 2 is looked
+// IQ1_S and IQ1_M tiles, and those of IQ1_S_32 and IQ1_M_32, as vectors (tiles/decoded_block.h): a gather for eight weights, then code | minus << 2 is looked
 // up, where minus says that the weights are moved down.
 #pragma once
 
@@ -51,6 +51,31 @@ static inline void decode(IQ1_M, TileView t, int64_t u, int i, DecodedBlock& out
     });
     odd_scales(unit + L::kScale, i, out);
     out.s = mul(half_lanes(unit + L::kD), splat(IQ1_M::kDStep));
+}
+
+static inline void decode(IQ1_S_32, TileView t, int64_t u, int, DecodedBlock& out) {
+    using L = Tile<IQ1_S_32>;
+    const uint8_t* unit = t.body + u * L::kUnitBytes;
+    const I32 word = widen_u16(unit + L::kWord);
+    for_each_group([&](auto g) {
+        constexpr int G = decltype(g)::value;
+        iq1_group<G>(unit + L::kIndex, move_bits<3 * G, 8>(word), move_bits<15, 31>(word), out);
+    });
+    out.s = to_float(bit_or(bit_and(shift_right<11>(word), splat(14)), splat(1)));  // 1 + 2 * bits 12..14
+}
+
+static inline void decode(IQ1_M_32, TileView t, int64_t u, int, DecodedBlock& out) {
+    using L = Tile<IQ1_M_32>;
+    const uint8_t* unit = t.body + u * L::kUnitBytes;
+    const I32 word = widen_u16(unit + L::kWord);
+    for_each_group([&](auto g) {
+        constexpr int G = decltype(g)::value;
+        iq1_group<G>(unit + L::kIndex, move_bits<4 * G, 8>(word), move_bits<4 * G + 3, 31>(word), out);
+    });
+    const I32 scales = widen_u8(t.tail + L::kTailBytes * u);
+    out.scale[0] = bit_and(scales, splat(15));
+    out.scale[1] = shift_right<4>(scales);
+    out.s = splat(1.0f);  // the row's d multiplies the whole sum
 }
 
 }  // namespace espalier::ESPALIER_TIER

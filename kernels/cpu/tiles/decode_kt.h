@@ -99,14 +99,14 @@ static inline void decode(IQ2_KT, TileView t, int64_t u, int i, DecodedBlock& ou
 }
 static inline void decode(IQ3_KT, TileView t, int64_t u, int i, DecodedBlock& out) {
     const uint8_t* unit = t.body + u * TileIQ3KT::kUnitBytes;
-    const I32 signs = load_bytes(unit + TileIQ3KT::kSign + 64 * i);
+    const I32 signs = load_bytes(unit + t.at(TileIQ3KT::kSign) + 64 * i);
     I32 x[4];
     load_states<4>(unit + TileIQ3KT::kIndex + 128 * i, x);
     for_each_vector([&](auto v) {
         constexpr int V = decltype(v)::value;
         out.w[V] = signed_magnitude<V>(byte_sums<4 * (V % 2)>(x[V / 2]), signs);
     });
-    out.scale_code = scale_code(unit + TileIQ3KT::kScale, i);
+    out.scale_code = scale_code(unit + t.at(TileIQ3KT::kScale), i);
     out.s = to_float(out.scale_code);
 }
 static inline void decode(IQ4_KT, TileView t, int64_t u, int i, DecodedBlock& out) {
@@ -114,7 +114,7 @@ static inline void decode(IQ4_KT, TileView t, int64_t u, int i, DecodedBlock& ou
     I32 x[8];
     load_states<8>(unit + TileIQ4KT::kIndex + 256 * i, x);
     for (int g = 0; g < 8; ++g) out.w[g] = add_bytes(byte_sums<0>(x[g]), splat_bytes(128 - kTrellisCentre));
-    out.s = signed_scale(unit + TileIQ4KT::kScale, i);
+    out.s = signed_scale(unit + t.at(TileIQ4KT::kScale), i);
 }
 
 // ---- 3INST: value * 8192 as 16 bits, in two planes of bytes.

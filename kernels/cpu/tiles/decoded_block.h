@@ -14,11 +14,22 @@ namespace espalier::ESPALIER_TIER {
 struct TileView {
     const uint8_t* body;
     const uint8_t* tail;
+    int unit_blocks;  // 8 but for the last unit of a row with a tail
+
+    // Where a field of types with 8 blocks a unit begins in the unit, from its place in a whole one.
+    int at(int field) const { return field / 8 * unit_blocks; }
 };
 
+// unit_blocks: of the unit that will be decoded.
 template <class T>
-static inline TileView view_tile(const uint8_t* tile, int64_t n_blocks) {
-    return {tile + row_factor_bytes<T>(), tile + tail_offset<T>(n_blocks)};
+static inline TileView view_tile(const uint8_t* tile, int64_t n_blocks, int unit_blocks = 8) {
+    return {tile + row_factor_bytes<T>(), tile + tail_offset<T>(n_blocks), unit_blocks};
+}
+
+// 32-blocks in whole units; those of types without a tail all are.
+template <class T>
+static inline int64_t whole_blocks(int64_t n_blocks) {
+    return T::kTailNibbles == 0 ? n_blocks : n_blocks / 8 * 8;
 }
 
 // How integers enter the formula (block32.h). Types that enter alike share the kernels of linear_matmul.h.
@@ -100,6 +111,7 @@ ESP_ENTRY(IQ3_XXS, ScaledEntry)
 ESP_ENTRY(IQ2_XXS, ScaledEntry)
 ESP_ENTRY(IQ2_XS, SixteenWideEntry)
 ESP_ENTRY(IQ2_S, SixteenWideEntry)
+ESP_ENTRY(IQ1_M_32, SixteenWideEntry)
 ESP_ENTRY(IQ1_S, ScaledEntry)
 ESP_ENTRY(IQ1_M, SixteenWideEntry)
 ESP_ENTRY(IQ4_XS, ScaledEntry)

@@ -7,7 +7,8 @@
 // Per-row bytes (scales) are 16 in a row, one a lane. Indices of the trellis are u16 [group][16 rows].
 //
 //   tile = row factors (16 f32 d, types with a row d; then 16 f32 means, types with a mean)
-//        + body: one Tile<T>::kUnitBytes for each Tile<T>::kUnitBlocks 32-blocks
+//        + body: one Tile<T>::kUnitBytes for each Tile<T>::kUnitBlocks 32-blocks. Where rows may have a tail (kTailNibbles),
+//          a last unit of n blocks has the fields of a whole one, each n / kUnitBlocks as long and as far from its start
 //        + tail: Tile<T>::kTailBytes for each 32-block, after all units
 // The last tile of a matrix is filled up with zero rows. A tile's size is rounded up to 64 bytes.
 // No type takes more than its file bytes + 10 %.
@@ -33,7 +34,8 @@ constexpr int row_factor_bytes() {
 // Where the parts of one tile begin.
 template <class T>
 constexpr int64_t tail_offset(int64_t n_blocks) {
-    return row_factor_bytes<T>() + n_blocks / Tile<T>::kUnitBlocks * Tile<T>::kUnitBytes;
+    static_assert(Tile<T>::kUnitBytes % Tile<T>::kUnitBlocks == 0);
+    return row_factor_bytes<T>() + n_blocks * (Tile<T>::kUnitBytes / Tile<T>::kUnitBlocks);
 }
 
 template <class T>

@@ -68,6 +68,18 @@ struct Tile<IQ1_S> : SuperBlockTile {
     static constexpr int kUnitBytes = 832;
 };
 template <>
+struct Tile<IQ1_S_32> {
+    static constexpr int kIndex = 0;      // 64: 4 groups of u8, the low index bits
+    static constexpr int kWord = 64;      // 32: the file's u16 (iq1_blocks.h) a row
+    static constexpr int kUnitBlocks = 1, kUnitBytes = 96, kTailBytes = 0;
+};
+template <>
+struct Tile<IQ1_M_32> {
+    static constexpr int kIndex = 0;      // 64: 4 groups of u8, the low index bits
+    static constexpr int kWord = 64;      // 32: u16 a row, nibble i the file's of group i (iq1_blocks.h)
+    static constexpr int kUnitBlocks = 1, kUnitBytes = 96, kTailBytes = 16;  // tail: scales of columns 0..15 low, 16..31 high
+};
+template <>
 struct Tile<IQ1_M> : SuperBlockTile {
     static constexpr int kIndex = 0;      // [b] 64: 4 groups of u8, the low index bits
     static constexpr int kWord = 512;     // [b] 32: u16 a row, nibble i the file's of group i (iq1_blocks.h)

@@ -25,6 +25,11 @@ inline void pack_row(const uint8_t* file_row, int64_t n_in, int row, uint8_t* ti
         pack_unit(T{}, block, row, tile + row_factor_bytes<T>() + u * Tile<T>::kUnitBytes);
         pack_tail(T{}, block, row, tile + tail_offset<T>(n_blocks) + Tile<T>::kTailBytes * u);
     }
+    if constexpr (T::kTailNibbles != 0) {
+        const int n_rest = int(n_blocks % Tile<T>::kUnitBlocks);
+        uint8_t* unit = tile + row_factor_bytes<T>() + n_units * Tile<T>::kUnitBytes;
+        pack_row_tail(T{}, file_row + tail_start<T>(n_in), n_rest, row, unit);
+    }
 }
 
 // Dense tiles: [n_in][16 rows] of the file's elements.

@@ -101,4 +101,16 @@ inline void pack_unit(IQ1_M, const uint8_t* block, int row, uint8_t* unit) {
     put_u16(unit + L::kD + 2 * row, IQ1_M::d_bits(block));
 }
 
+inline void pack_unit(IQ1_S_32, const uint8_t* block, int row, uint8_t* unit) {
+    using L = Tile<IQ1_S_32>;
+    pack_low_indices<IQ1_S_32, 4>(block, row, unit);
+    put_u16(unit + L::kWord + 2 * row, IQ1_S_32::word(block));
+}
+
+inline void pack_unit(IQ1_M_32, const uint8_t* block, int row, uint8_t* unit) {
+    pack_low_indices<IQ1_M_32, 4>(block, row, unit);
+    copy_lane_u16(unit + Tile<IQ1_M_32>::kWord, row, block + 4);
+}
+inline void pack_tail(IQ1_M_32, const uint8_t* block, int row, uint8_t* tail) { tail[row] = block[6]; }
+
 }  // namespace espalier

@@ -34,6 +34,24 @@ inline void pack_unit(IQ3_KT_Layout<Trellis>, const uint8_t* block, int row, uin
         for (int j = 0; j < 32; ++j) put_code<1>(unit + TileIQ3KT::kSign, b, row, j, IQ3_KT::sign(block, b, j));
 }
 
+// The last unit of a row with a tail of n 32-blocks (tiles/layout.h).
+inline void pack_row_tail(IQ3_KT, const uint8_t* tail, int n, int row, uint8_t* unit) {
+    for (int g = 0; g < 4 * n; ++g) put_u16(unit + TileIQ3KT::kIndex + 32 * g + 2 * row, IQ3_KT::tail_index(tail, g));
+    for (int b = 0; b < n; ++b) {
+        unit[TileIQ3KT::kScale / 8 * n + 16 * b + row] = uint8_t(IQ3_KT::tail_scale(tail, n, b));
+        for (int j = 0; j < 32; ++j)
+            put_code<1>(unit + TileIQ3KT::kSign / 8 * n, b, row, j, IQ3_KT::tail_sign(tail, n, b, j));
+    }
+}
+
+inline void pack_row_tail(IQ4_KT, const uint8_t* tail, int n, int row, uint8_t* unit) {
+    for (int g = 0; g < 8 * n; ++g) {
+        const uint32_t state = IQ4_KT::tail_index(tail, g) + IQ4_KT::tail_offset(tail, g / 8) - kTrellisOffset;
+        put_u16(unit + TileIQ4KT::kIndex + 32 * g + 2 * row, state);
+    }
+    for (int b = 0; b < n; ++b) unit[TileIQ4KT::kScale / 8 * n + 16 * b + row] = uint8_t(IQ4_KT::tail_scale(tail, b));
+}
+
 template <class Trellis>
 inline void pack_unit(IQ4_KT_Layout<Trellis>, const uint8_t* block, int row, uint8_t* unit) {
     using L = TileIQ4KT;

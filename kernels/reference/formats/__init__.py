@@ -31,9 +31,20 @@ def decode(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> Blocks:
     """The integers of a quantized matrix. data uint8 [n_out * row_bytes]."""
     quant_type = TYPES[type_name]
     rows = data.reshape(n_out, quant_type.row_bytes(n_in))
-    header = rows[:, : quant_type.row_header_bytes]
-    blocks = rows[:, quant_type.row_header_bytes :].reshape(n_out, -1, quant_type.block_bytes)
-    return _DECODERS[type_name](blocks, header)
+    header, after = np.split(rows, [quant_type.row_header_bytes], axis=1)
+    n_whole, n_tail_weights = divmod(n_in, quant_type.block_size)
+    whole, tail = np.split(after, [n_whole * quant_type.block_bytes], axis=1)
+    blocks = whole.reshape(n_out, n_whole, quant_type.block_bytes)
+    if n_tail_weights:
+        last = kt.TAILS[type_name](tail, n_tail_weights // 32)
+        blocks = np.concatenate([blocks, last[:, None]], axis=1)
+    return _first_blocks(_DECODERS[type_name](blocks, header), n_in // 32)
+
+
+def _first_blocks(w: Blocks, n_blocks: int) -> Blocks:
+    """Without the 32-blocks that a tail lacks of a whole block. Types with tails have no other fields a block."""
+    minus_zero = None if w.minus_zero is None else w.minus_zero[:, :n_blocks]
+    return replace(w, q=w.q[:, :n_blocks], scale=w.scale[:, :n_blocks], minus_zero=minus_zero)
 
 
 def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
@@ -41,7 +52,8 @@ def dequantize(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.nd
     if type_name in DENSE:
         return _dense(type_name, data).reshape(n_out, n_in)
     w = decode(type_name, data, n_out, n_in)
-    factor = w.d[:, :, None] if w.d is not None else _rows(w.row_d)
+    factor = np.float32(1) if w.d is None else w.d[:, :, None]
+    factor = factor if w.row_d is None else factor * _rows(w.row_d)
     scaled = np.repeat(factor * w.scale.astype(np.float32), 16, axis=2)  # [n_out, n_blocks, 32]
     values = w.q.astype(np.float32) * np.float32(w.step)
     if w.minus_zero is not None:
@@ -69,8 +81,7 @@ def finite_rows(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.n
     return np.isfinite(np.hstack(list(floats))).all(axis=1)
 
 
-def _rows(values: np.ndarray | None) -> np.ndarray:
-    assert values is not None
+def _rows(values: np.ndarray) -> np.ndarray:
     return values[:, None, None]
 
 

@@ -18,6 +18,7 @@ from kernels.reference.formats.fields import (
     ones,
     pairs,
     per_block,
+    row_f16,
     u8,
     u16,
     u32,
@@ -94,9 +95,9 @@ def _iq3_s(blocks: np.ndarray, header: np.ndarray) -> Blocks:
 
 
 def _iq1_values(index: np.ndarray, minus_delta: np.ndarray) -> np.ndarray:
-    """Eighths of the grid's values moved by +-1/8. index, minus_delta [n_out, n_super, 32]"""
+    """Eighths of the grid's values moved by +-1/8. index, minus_delta [n_out, n_file_blocks, groups of 8 weights]"""
     codes = table("kGridIQ1")[index][..., None] >> (2 * np.arange(8)) & 3
-    return in_blocks((8 * (codes - 1) + 1 - 2 * minus_delta[..., None]).reshape(*index.shape[:2], 256))
+    return in_blocks((8 * (codes - 1) + 1 - 2 * minus_delta[..., None]).reshape(len(index), -1))
 
 
 def _iq1_s(blocks: np.ndarray, header: np.ndarray) -> Blocks:
@@ -113,6 +114,25 @@ def _iq1_m(blocks: np.ndarray, header: np.ndarray) -> Blocks:
     scales = 1 + 2 * (words[..., None] >> (3 * np.arange(4)) & 7).reshape(*blocks.shape[:2], 16)
     d_bits = ((words >> 12) << (4 * np.arange(4))).sum(axis=2).astype(np.uint16)
     return Blocks(q, pairs(scales), d=per_block(d_bits.view(np.float16).astype(np.float32) / np.float32(8)))
+
+
+def _iq1_s_32(blocks: np.ndarray, header: np.ndarray) -> Blocks:
+    words = u16(blocks, 4)
+    index = u8(blocks, 0, 4) | (words >> (3 * np.arange(4)) & 7) << 8
+    q = _iq1_values(index, np.repeat(words >> 15, 4, axis=2))
+    return Blocks(q, both(1 + 2 * (words >> 12 & 7)), row_d=_row_eighths(header))
+
+
+def _iq1_m_32(blocks: np.ndarray, header: np.ndarray) -> Blocks:
+    fields = nibbles(u8(blocks, 4, 2)).reshape(*blocks.shape[:2], 4)
+    q = _iq1_values(u8(blocks, 0, 4) | (fields & 7) << 8, fields >> 3)
+    d = np.ones(blocks.shape[:2], np.float32)
+    return Blocks(q, pairs(nibbles(u8(blocks, 6, 1))), d=d, row_d=_row_eighths(header))
+
+
+def _row_eighths(header: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return row_f16(header) / np.float32(8)
 
 
 def _iq4_nl(blocks: np.ndarray, header: np.ndarray) -> Blocks:
@@ -134,6 +154,8 @@ DECODERS: dict[str, Decoder] = {
     "IQ3_S": _iq3_s,
     "IQ1_S": _iq1_s,
     "IQ1_M": _iq1_m,
+    "IQ1_S_32": _iq1_s_32,
+    "IQ1_M_32": _iq1_m_32,
     "IQ4_NL": _iq4_nl,
     "IQ4_XS": _iq4_xs,
 }

@@ -1,5 +1,7 @@
 """The KT types, both generations (kernels/common/kt_blocks.h, trellis.h)."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from kernels.reference.formats.blocks import Blocks, Decoder
@@ -81,6 +83,33 @@ def _iq4_kt(blocks: np.ndarray, header: np.ndarray, v1: bool = False) -> Blocks:
     return _kt(q, scale, header, v1, number("kGainIQ4KTV1") if v1 else 1.0)
 
 
+def _iq3_kt_tail(tail: np.ndarray, n: int) -> np.ndarray:
+    """u16 index[4n], a sign byte a group, then scale codes, two a byte, even blocks low."""
+    out = np.zeros((len(tail), 100), np.uint8)
+    codes = nibbles(tail[:, 12 * n : 12 * n + (n + 1) // 2]).reshape(len(tail), -1)[:, :n]
+    for b in range(n):
+        out[:, b % 4] |= codes[:, b] << (4 * (b // 4))
+        signs = bits(tail[:, 8 * n + 4 * b : 8 * n + 4 * b + 4].astype(np.int32), 8).reshape(len(tail), 32)
+        out[:, 68:] |= (signs << b).astype(np.uint8)
+    out[:, 4 : 4 + 8 * n] = tail[:, : 8 * n]
+    return out
+
+
+def _iq4_kt_tail(tail: np.ndarray, n: int) -> np.ndarray:
+    """For each 32-block its word, eight low index bytes, and four bytes of middle nibbles, even groups low."""
+    out = np.zeros((len(tail), 128), np.uint8)
+    for b, fields in enumerate(np.split(tail[:, : 16 * n], n, axis=1)):
+        out[:, 4 * b : 4 * b + 4] = fields[:, :4]
+        out[:, 32 + 8 * b : 40 + 8 * b] = fields[:, 4:12]
+        middle = nibbles(fields[:, 12:16]).reshape(len(tail), 8)
+        first = 96 + 8 * b % 32
+        out[:, first : first + 8] |= middle << (4 * (b // 4))
+    return out
+
+
+#: (the bytes of the rows' tails uint8 [n_out, n_bytes], their number of 32-blocks) -> blocks of 256 weights that
+#: begin with those 32-blocks, the others zeros, uint8 [n_out, block_bytes]
+TAILS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {"IQ3_KT": _iq3_kt_tail, "IQ4_KT": _iq4_kt_tail}
 DECODERS: dict[str, Decoder] = {
     "IQ1_KT": _iq1_kt,
     "IQ2_KT": _iq2_kt,
