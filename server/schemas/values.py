@@ -5,11 +5,12 @@ as param, and never repeats the value.
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.sampling import FLOAT_RANGES, MAX_FLOAT
+from engine.sampling import FLOAT_RANGES
 from server.errors import ApiError
 
 MAX_COUNT = (1 << 31) - 1  # the engine's counts; a larger limit means the same as this one
@@ -90,7 +91,7 @@ def sampling_number(name: str) -> Kind:
     """A number whose range is the engine's, which checks it: the schema only shows it."""
     lowest, highest, inclusive = FLOAT_RANGES[name]
     schema = {"type": "number", ("minimum" if inclusive else "exclusiveMinimum"): lowest}
-    return Kind(schema if highest == MAX_FLOAT else {**schema, "maximum": highest}, number_of)
+    return Kind(schema if highest == sys.float_info.max else {**schema, "maximum": highest}, number_of)
 
 
 def _seed(value: Any, name: str) -> int:
