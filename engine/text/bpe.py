@@ -1,9 +1,11 @@
 """Byte-level BPE (GPT-2's): bytes written as printable characters, merged in the order of a list.
 
-The merging is the tokenizers library's; it works without the interpreter's lock, in O(n log n) for a piece.
+The merging is the tokenizers library's, in O(n log n) for a piece. Its `encode` holds the interpreter's lock for as
+long as it works; `encode_batch_fast` gives it away, also for a batch of one (docs/logbook.md).
 Only normal tokens can come of it, so no text spells a control token, whatever the file's merges say.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +54,8 @@ class BpeEncoder:
     """
 
     space = " "
+    # No family has a piece with white space after such a letter (pre_tokenizers.py).
+    boundary = re.compile(r"(?<=[A-Za-z\u4E00-\u9FA5])(?=\s)")
 
     def __init__(self, vocabulary: Vocabulary, merges: Sequence[str], family: PreTokenizer) -> None:
         """Raises ModelFileError for merges of unknown tokens and for a vocabulary without a common byte."""
@@ -66,7 +70,7 @@ class BpeEncoder:
         )
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def bytes_of(self, text: str, kind: TokenKind) -> bytes:
         """What a token that stands for text adds to it. One that was added after training is literal."""

@@ -9,6 +9,7 @@ What is not done, so that texts come back as they were: Hugging Face's clean-up 
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from engine.text.special_ids import require_id
 from engine.text.special_tokens import TokenMatcher
 from engine.text.spm import SpmEncoder
 from engine.text.token_kind import SPECIAL_KINDS, TokenKind
+from engine.text.token_list import TokenList
 from engine.text.vocabulary import Vocabulary, read_merges, read_vocabulary
 
 
@@ -29,6 +31,7 @@ class TextEncoder(Protocol):
     """What differs between the kinds of vocabularies."""
 
     space: str  # how the vocabulary writes a space; `encode` takes texts that are written so
+    boundary: re.Pattern[str]  # where a text may be cut: its parts' ids are the text's
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
@@ -141,26 +144,36 @@ class Tokenizer:
         self.control = self._matcher(SPECIAL_KINDS, shortest=2)
         self._user_defined = self._matcher((TokenKind.USER_DEFINED,), shortest=1)
 
-    def encode(self, text: str, *, add_special: bool, parse_special: bool, guard: str = "") -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        add_special: bool,
+        parse_special: bool,
+        guard: str = "",
+        limit: int | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> list[int]:
         """Token ids of a text.
 
         add_special: BOS in front and EOS at the end, where the model adds them and the text does not spell them.
         parse_special: control tokens spelled in the text become those tokens. guard: a character that is dropped
         from plain text, but only after the search for control tokens, so that it keeps what stands around it
-        from being one (guard.py).
-        Raises RequestError for a lone surrogate, which no encoding can carry.
+        from being one (guard.py). limit: tokens of the context; cancelled: set by another thread (token_list.py).
+        Raises RequestError for a lone surrogate, which no encoding can carry, and when cancelled;
+        ContextLengthError as soon as the text has `limit` tokens.
         """
         text = self._normalized(text)
-        token_ids: list[int] = []
+        tokens = TokenList(limit, cancelled)
         after_special = True
         for part in self.control.split(text) if parse_special else (text,):
             if isinstance(part, int):
-                token_ids.append(part)
+                tokens.append(part)
                 after_special = True
             elif plain := part.replace(guard, "") if guard else part:
-                self._append_plain(plain, after_special, token_ids)
+                self._append_plain(plain, after_special, tokens)
                 after_special = False
-        return self._with_ends(token_ids) if add_special else token_ids
+        return self._with_ends(tokens.ids) if add_special else tokens.ids
 
     def _with_ends(self, token_ids: list[int]) -> list[int]:
         """BOS in front and EOS at the end, where the model adds them and the text has not spelled them itself."""
@@ -169,14 +182,15 @@ class Tokenizer:
         eos = [eos_id] if self.add_eos and eos_id is not None else []
         return [*(bos if token_ids[:1] != bos else []), *token_ids, *(eos if token_ids[-1:] != eos else [])]
 
-    def _append_plain(self, text: str, after_special: bool, token_ids: list[int]) -> None:
+    def _append_plain(self, text: str, after_special: bool, tokens: TokenList) -> None:
         """A run without control tokens. A stretch after a special token, or at the start, gets the prefix."""
+        encoder = self._encoder
         for part in self._user_defined.split(text):
             if isinstance(part, int):
-                token_ids.append(part)
+                tokens.append(part)
             else:
-                prefix = self._encoder.space if self.add_space_prefix and after_special else ""
-                token_ids += self._encoder.encode(prefix + part)
+                prefix = encoder.space if self.add_space_prefix and after_special else ""
+                tokens.encode(prefix + part, encoder.encode, encoder.boundary)
             after_special = isinstance(part, int)
 
     def least_tokens(self, text: str) -> int:
