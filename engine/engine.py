@@ -62,10 +62,10 @@ class Engine:
         validate(params, self.n_vocab)
         if not prompt_ids:
             raise RequestError("the prompt is empty", param="prompt")
-        if min(prompt_ids) < 0 or max(prompt_ids) >= self.n_vocab:
-            raise RequestError(f"the prompt has a token id outside 0 to {self.n_vocab - 1}", param="prompt")
         if len(prompt_ids) >= self.ctx_size:
             raise ContextLengthError(len(prompt_ids), self.ctx_size)
+        if min(prompt_ids) < 0 or max(prompt_ids) >= self.n_vocab:
+            raise RequestError(f"the prompt has a token id outside 0 to {self.n_vocab - 1}", param="prompt")
 
     def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
         """Queue a request. Raises as `validate`, QueueFullError, and ValueError for an id in use."""

@@ -27,11 +27,13 @@ class RequestError(EspalierError):
 class ContextLengthError(RequestError):
     """The prompt does not fit the context. The first words are the ones that clients search for."""
 
-    def __init__(self, n_prompt_tokens: int, n_ctx: int) -> None:
-        """n_prompt_tokens may be a lower bound. An answer has at least one token beside them."""
+    def __init__(self, n_prompt_tokens: int, n_ctx: int, *, at_least: bool = False) -> None:
+        """at_least: n_prompt_tokens is a lower bound. An answer has at least one token beside them."""
+        bound = "at least " if at_least else ""
         super().__init__(
-            f"This model's maximum context length is {n_ctx} tokens. However, you requested {n_prompt_tokens + 1} "
-            f"tokens ({n_prompt_tokens} in the prompt), which exceeds the available context size.",
+            f"This model's maximum context length is {n_ctx} tokens. However, you requested "
+            f"{bound}{n_prompt_tokens + 1} tokens ({bound}{n_prompt_tokens} in the prompt), which exceeds the "
+            "available context size.",
             param="prompt",
             code="context_length_exceeded",
         )

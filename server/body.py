@@ -3,7 +3,6 @@
 Not FastAPI's own parsing, which answers NaN, lone surrogates and binary bodies with 500 and returns the input.
 """
 
-import asyncio
 import json
 from typing import Any, NoReturn
 
@@ -21,7 +20,8 @@ async def read_json(request: Request) -> dict[str, Any]:
     except ClientDisconnect:
         raise ApiError(400, "the client left before its request was whole") from None
     if len(raw) > PARSE_ASIDE_BYTES:
-        return await asyncio.to_thread(parse_object, raw)
+        service = request.app.state.service
+        return await service.text_pool.run(len(raw), lambda _: parse_object(raw))
     return parse_object(raw)
 
 

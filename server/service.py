@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from server.engine_thread import EngineThread, EventQueue
 from server.errors import ApiError, engine_failed, overloaded
 from server.generation import Answer, Piece, arrivals, close_all
 from server.settings import Settings
+from server.text_pool import LONG_TEXT, TextPool
 
 Result = TypeVar("Result")
 
@@ -30,6 +32,7 @@ class Service:
         assert self.engine.chat_template is not None, "a served model has a template, if only the default"
         self.tokenizer = self.engine.tokenizer
         self.chat_template = self.engine.chat_template
+        self.text_pool = TextPool()
         self.model_id = settings.alias or self.engine.name
         self.created = int(time.time())
         self.draining = False
@@ -76,23 +79,43 @@ class Service:
             "system_fingerprint": self.fingerprint,
         }
 
-    async def encode_text(self, text: str, *, parse_special: bool = True) -> list[int]:
+    async def encode_text(self, request: Request, text: str, *, parse_special: bool = True) -> list[int]:
         """A raw prompt's token ids. parse_special: control tokens spelled in it are those tokens."""
-        least = self.tokenizer.least_tokens(text)
-        if least >= self.engine.ctx_size:
-            raise ContextLengthError(least, self.engine.ctx_size)
-        return await asyncio.to_thread(
-            self.tokenizer.encode, text, add_special=True, parse_special=parse_special
-        )
+
+        def encode(cancelled: threading.Event) -> list[int]:
+            return self.tokenizer.encode(
+                text,
+                add_special=True,
+                parse_special=parse_special,
+                limit=self.engine.ctx_size,
+                cancelled=cancelled,
+            )
+
+        return await self._apart(request, (text,), encode)
 
     async def encode_chat(
-        self, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any]
+        self, request: Request, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any]
     ) -> list[int]:
         """variables: what the request sets of the template's own."""
-        least = sum(self.tokenizer.least_tokens(text) for text in _texts(messages))
+
+        def encode(cancelled: threading.Event) -> list[int]:
+            return self.chat_template.encode(
+                messages, extra=variables, limit=self.engine.ctx_size, cancelled=cancelled
+            )
+
+        return await self._apart(request, list(_texts(messages)), encode)
+
+    async def _apart(
+        self, request: Request, texts: Sequence[str], encode: Callable[[threading.Event], list[int]]
+    ) -> list[int]:
+        """A prompt's ids, worked out in the pool, unless its texts cannot fit or the client leaves."""
+        size = sum(map(len, texts))
+        least = self.tokenizer.least_tokens(size)
         if least >= self.engine.ctx_size:
-            raise ContextLengthError(least, self.engine.ctx_size)
-        return await asyncio.to_thread(self.chat_template.encode, messages, extra=variables)
+            raise ContextLengthError(least, self.engine.ctx_size, at_least=True)
+        if size <= LONG_TEXT:
+            return await self.text_pool.run(size, encode)
+        return await unless_disconnected(request, lambda: self.text_pool.run(size, encode))
 
     async def begin(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, stops: Sequence[str]
@@ -116,8 +139,13 @@ class Service:
 
 
 def _texts(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The plain string contents, for a cheap look at their length before any template runs."""
-    return (content for message in messages if isinstance(content := message.get("content"), str))
+    """The contents, plain or in parts, for a cheap look at their length before any template runs."""
+    for message in messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else (content,):
+            text = part.get("text") if isinstance(part, dict) else part
+            if isinstance(text, str):
+                yield text
 
 
 async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:

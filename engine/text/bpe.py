@@ -55,7 +55,7 @@ class BpeEncoder:
 
     space = " "
     # No family has a piece with white space after such a letter (pre_tokenizers.py).
-    boundary = re.compile(r"(?<=[A-Za-z\u4E00-\u9FA5])(?=\s)")
+    boundary = re.compile(r"[\s](?<=[A-Za-z\u4E00-\u9FA5]\s)")
 
     def __init__(self, vocabulary: Vocabulary, merges: Sequence[str], family: PreTokenizer) -> None:
         """Raises ModelFileError for merges of unknown tokens and for a vocabulary without a common byte."""

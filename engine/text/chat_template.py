@@ -4,6 +4,7 @@ A template comes from a stranger and so does every message: the template runs in
 the messages pass a guard, so that only what the template itself wrote can be a special token.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,10 +75,17 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         extra: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        cancelled: threading.Event | None = None,
     ) -> list[int]:
-        """The prompt as token ids, with exactly one BOS in front where the model adds one."""
+        """The prompt as token ids, with exactly one BOS in front where the model adds one.
+
+        limit, cancelled: see Tokenizer.encode.
+        """
         text, mark = self._render(messages, add_generation_prompt, extra or {})
-        token_ids = self._tokenizer.encode(text, add_special=False, parse_special=True, guard=mark)
+        token_ids = self._tokenizer.encode(
+            text, add_special=False, parse_special=True, guard=mark, limit=limit, cancelled=cancelled
+        )
         bos_id = self._tokenizer.bos_id
         if self._tokenizer.add_bos and bos_id is not None and token_ids[:1] != [bos_id]:
             token_ids.insert(0, bos_id)

@@ -8,7 +8,7 @@ splits see what the user wrote.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from engine.errors import RequestError
@@ -18,6 +18,7 @@ from engine.text.special_tokens import TokenMatcher
 # Words of the protocol, not of a user: templates compare them, and build <|user|> out of them.
 PLAIN_WORDS = ROLES | {"function", "text"}
 MARKS = (range(0xFDD0, 0xFDF0), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))  # no text needs these
+SLICE = 1 << 16  # characters looked at without a break for other threads
 
 
 class ControlTexts:
@@ -106,13 +107,17 @@ def _is_plain(key: Any, value: Any) -> bool:
 
 def unused_mark(*values: Any) -> str:
     """A character that occurs in none of the values. Raises RequestError if they hold every candidate."""
+    texts = list(_texts(values))
+    for mark in map(chr, MARKS[0]):
+        if not any(mark in text for text in texts):
+            return mark
     used: set[str] = set()
-    for text in _texts(values):
-        used.update(text)
-    for candidates in MARKS:
-        for code in candidates:
-            if chr(code) not in used:
-                return chr(code)
+    for text in texts:
+        for start in range(0, len(text), SLICE):
+            used.update(text[start : start + SLICE])
+    for code in chain(*MARKS):
+        if chr(code) not in used:
+            return chr(code)
     raise RequestError("the messages use every character of Unicode's private planes", param="messages")
 
 

@@ -65,5 +65,5 @@ def characters_before_space(token_texts: Iterable[str]) -> set[str]:
 
 
 def boundary_pattern(before_space: Iterable[str]) -> re.Pattern[str]:
-    """Where a text may be cut: before a SPACE whose left neighbour stands before SPACE in no token."""
-    return re.compile(f"(?<=[^{''.join(map(re.escape, sorted(before_space)))}])(?={SPACE})")
+    """The SPACE before which a text may be cut: its left neighbour stands before SPACE in no token."""
+    return re.compile(f"{SPACE}(?<=[^{''.join(map(re.escape, sorted(before_space)))}]{SPACE})")

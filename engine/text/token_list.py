@@ -38,7 +38,7 @@ class TokenList:
         self._check(len(self.ids))
 
     def _check_uncut(self, piece: str, encode: Callable[[str], list[int]]) -> None:
-        """Before a long piece is encoded whole: its parts have about as many tokens, of which the last are left off."""
+        """Before a long piece is encoded whole: its parts have about as many tokens."""
         n_least = len(self.ids)
         for start in range(0, len(piece), PIECE):
             n_least += max(0, len(encode(piece[start : start + PIECE])) - CUT_COSTS)
@@ -52,11 +52,17 @@ class TokenList:
 
 
 def pieces(text: str, boundary: re.Pattern[str]) -> Iterator[str]:
-    """The text in pieces of PIECE characters and what it takes to the next boundary. boundary: where encoders may cut."""
+    """The text in pieces of PIECE characters and what it takes to the next place where an encoder may cut."""
     start = 0
     while start < len(text):
-        end = start + PIECE
-        found = boundary.search(text, end) if end < len(text) else None
-        end = found.start() if found else len(text)
+        end = _next_boundary(text, start + PIECE, boundary)
         yield text[start:end]
         start = end
+
+
+def _next_boundary(text: str, start: int, boundary: re.Pattern[str]) -> int:
+    """At start or after it. The search is long where there is none, and pauses for other threads."""
+    for window in range(start, len(text), PIECE):
+        if found := boundary.search(text, window, window + PIECE):
+            return found.start()
+    return len(text)

@@ -12,7 +12,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import dropwhile
 from typing import Any, Protocol
 
@@ -31,7 +30,7 @@ class TextEncoder(Protocol):
     """What differs between the kinds of vocabularies."""
 
     space: str  # how the vocabulary writes a space; `encode` takes texts that are written so
-    boundary: re.Pattern[str]  # where a text may be cut: its parts' ids are the text's
+    boundary: re.Pattern[str]  # one character that a text may be cut before: its parts' ids are the text's
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
@@ -140,6 +139,8 @@ class Tokenizer:
         self._collapse_spaces = collapse_spaces
         self.notes = notes
         self._encoder = encoder
+        self._bytes: dict[int, bytes] = {}  # by token id, of those that were asked for
+        self._longest = max(map(len, [*vocabulary.texts, "a"]))  # characters in a token's text
         # A control token of one character is never read in a text: no mark could break a user's (guard.py).
         self.control = self._matcher(SPECIAL_KINDS, shortest=2)
         self._user_defined = self._matcher((TokenKind.USER_DEFINED,), shortest=1)
@@ -193,9 +194,9 @@ class Tokenizer:
                 tokens.encode(prefix + part, encoder.encode, encoder.boundary)
             after_special = isinstance(part, int)
 
-    def least_tokens(self, text: str) -> int:
-        """A lower bound of the number of tokens, without encoding: refuses the hopelessly long at once."""
-        return -(-len(self._normalized(text)) // self._longest)
+    def least_tokens(self, n_characters: int) -> int:
+        """A lower bound of the tokens of so many characters: refuses the hopelessly long at once."""
+        return 0 if self._collapse_spaces else -(-n_characters // self._longest)
 
     def _normalized(self, text: str) -> str:
         _require_unicode(text)
@@ -213,7 +214,11 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to a text: nothing for control and unknown tokens. Raises IndexError."""
-        return self._bytes[token_id]
+        known = self._bytes.get(token_id)
+        if known is None:
+            kinds, texts = self.vocabulary.kinds, self.vocabulary.texts
+            known = self._bytes[token_id] = self._bytes_of(texts[token_id], kinds[token_id])
+        return known
 
     def adds_space_after(self, token_id: int) -> bool:
         """Whether text that follows this token is encoded with a space in front, which decoding takes away."""
@@ -238,21 +243,12 @@ class Tokenizer:
         of_kind = (i for i, k in enumerate(self.vocabulary.kinds) if k in kinds and len(texts[i]) >= shortest)
         return TokenMatcher({texts[i]: i for i in of_kind}, self._encoder.space)
 
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        return list(map(self._bytes_of, self.vocabulary.texts, self.vocabulary.kinds))
-
     def _bytes_of(self, text: str, kind: TokenKind) -> bytes:
         if kind in (TokenKind.CONTROL, TokenKind.UNKNOWN):
             return b""
         if kind is TokenKind.BYTE:
             return bytes.fromhex(text[3:5])  # <0x41>
         return self._encoder.bytes_of(text, kind)
-
-    @cached_property
-    def _longest(self) -> int:
-        """Characters in the longest token text."""
-        return max(map(len, [*self.vocabulary.texts, "a"]))
 
 
 def _require_unicode(text: str) -> None:

@@ -19,7 +19,7 @@ async def chat_completions(request: Request) -> Response:
     service.require_ready()
     asked = chat_request(await read_json(request))
     model = service.model_named(asked.model)
-    prompt_ids = await service.encode_chat(asked.messages, asked.template_variables)
+    prompt_ids = await service.encode_chat(request, asked.messages, asked.template_variables)
     answers = await service.begin([prompt_ids], asked.params, [*asked.stops, *service.chat_template.stops])
     try:
         if asked.stream:

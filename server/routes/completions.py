@@ -20,7 +20,7 @@ async def completions(request: Request) -> Response:
     asked = completion_request(await read_json(request))
     model = service.model_named(asked.model)
     prompts = [
-        await service.encode_text(p, parse_special=asked.parse_special) if isinstance(p, str) else p
+        await service.encode_text(request, p, parse_special=asked.parse_special) if isinstance(p, str) else p
         for p in asked.prompts
     ]
     answers = await service.begin(prompts, asked.params, asked.stops)

@@ -4,6 +4,7 @@ The judge of the native merger (kernels/cpu/text/spm_merge.h).
 """
 
 from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 from engine.text.spm import boundary_pattern, characters_before_space
 from engine.text.token_kind import TokenKind
@@ -26,7 +27,8 @@ class SpmJudge:
 
     def encode(self, text: str) -> list[int]:
         token_ids: list[int] = []
-        for segment in self._boundary.split(text):
+        cuts = [0, *(m.start() for m in self._boundary.finditer(text)), len(text)]
+        for segment in (text[start:end] for start, end in pairwise(cuts)):
             token_ids += self._encode_segment(segment)
         return token_ids
 
