@@ -3,9 +3,12 @@ port costs no minute of loading."""
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,6 +21,10 @@ from server.settings import Settings
 
 logger = logging.getLogger("espalier.server")
 
+# The event loop gives the interpreter's lock away with each write to a socket, and gets it back from a busy engine or
+# tokenizer only after this time: Python's 5 ms would be 5 ms an answer.
+SWITCH_SECONDS = 0.0005
+OTHER_FILES = 64  # that the process has open beside its connections, or may have
 GRACE_SECONDS = 2.0  # of the drain time, kept for telling the streams that are left
 
 
@@ -39,13 +46,26 @@ def bind(settings: Settings) -> socket.socket:
     return sock
 
 
+def allow_files(n_connections: int) -> int:
+    """Let the process have a file for each connection, up to its hard limit; how many connections that allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n_connections + OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return n_connections if soft == resource.RLIM_INFINITY else min(n_connections, max(soft - OTHER_FILES, 1))
+
+
 def serve(engine: Engine, settings: Settings, sock: socket.socket, on_ready: Callable[[str], None]) -> int:
     """Run until SIGTERM, SIGINT or the engine's death; the exit status. on_ready gets the URL."""
+    settings = replace(settings, max_connections=allow_files(settings.max_connections))
     app = create_app(engine, settings)
     server = _Server(uvicorn_config(app, settings), app.state.service, settings, sock, on_ready)
-    with asyncio.Runner(
-        loop_factory=server.config.get_loop_factory()
-    ) as runner:  # uvloop where it is installed
+    sys.setswitchinterval(SWITCH_SECONDS)
+    loop_factory = server.config.get_loop_factory()  # uvloop where it is installed
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(server.serve(sockets=[sock]))
     return 1 if app.state.service.thread.failure is not None else 0
 

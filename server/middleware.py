@@ -47,6 +47,8 @@ class Gate:
             if scope["path"] not in OPEN_PATHS:
                 self.admission.check(has_body=scope["method"] not in BODILESS)
             exchange.check_declared_length()
+            if scope["method"] not in BODILESS:
+                await exchange.receive_first()
             await self.app(scope, exchange.receive, exchange.send)
         except ApiError as error:
             await exchange.refuse(error)
@@ -98,6 +100,7 @@ class _Exchange:
         self._started = time.monotonic()
         self._received = 0
         self._whole = False
+        self._first: Message | None = None  # received, and not yet asked for by the application
         self._status = 0
 
     def check_declared_length(self) -> None:
@@ -105,25 +108,36 @@ class _Exchange:
         if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
             raise self._too_large()
 
+    async def receive_first(self) -> None:
+        """The body's first part, which is all of it for most: what is refused then has not been near a route."""
+        self._first = await self.receive()
+
     async def receive(self) -> Message:
+        if self._first is not None:
+            message, self._first = self._first, None
+            return message
         if self._whole:
             return await self._receive()  # only a disconnect can follow
-        left = self._settings.receive_seconds - (time.monotonic() - self._started)
         try:
-            message = await asyncio.wait_for(self._receive(), max(left, 0.001))
+            async with asyncio.timeout(self._started + self._settings.receive_seconds - time.monotonic()):
+                message = await self._receive()
         except TimeoutError:
             seconds = self._settings.receive_seconds
             late = ApiError(408, f"the request did not arrive whole within {seconds:g} s")
             raise _NotReceived(late) from None
         if message["type"] == "http.request":
-            self._received += len(message.get("body", b""))
-            self._whole = not message.get("more_body", False)
-            if self._received > self._settings.max_body_bytes:
-                raise _NotReceived(self._too_large())
-            if self._whole and self._received:
-                self._admission.enter()
-                self._is_inside = True
+            self._take_in(len(message.get("body", b"")), is_last=not message.get("more_body", False))
         return message
+
+    def _take_in(self, n_bytes: int, *, is_last: bool) -> None:
+        """Raises _NotReceived for a body that is too large, ApiError when it is there but no place is left."""
+        self._received += n_bytes
+        self._whole = is_last
+        if self._received > self._settings.max_body_bytes:
+            raise _NotReceived(self._too_large())
+        if self._whole and self._received:
+            self._admission.enter()
+            self._is_inside = True
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -151,9 +165,10 @@ class _Exchange:
             headers["connection"] = "close"
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": error.status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-        await self._discard_rest()
-        await self._send({"type": "http.response.body"})
+        await self._send({"type": "http.response.body", "body": body, "more_body": not self._whole})
+        if not self._whole:
+            await self._discard_rest()
+            await self._send({"type": "http.response.body"})
 
     async def _discard_rest(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -15,6 +15,7 @@ from server import body as body_module
 from server import engine_thread
 from support.in_process import InProcess, new_engine
 from support.raw_http import connect, one_answer, post
+from support.server_process import running_server
 
 SHORT = {"prompt": "the inn", "max_tokens": 2, "ignore_eos": True}
 LONG = SHORT | {"max_tokens": 450, "stream": True}
@@ -186,3 +187,21 @@ async def test_a_request_whose_sender_gives_up_at_the_engines_door_is_forgotten(
         await asyncio.to_thread(server.ask, begin_two_and_give_up_on_the_second())
         may_step.set()
         await asyncio.to_thread(server.assert_empty_soon)
+
+
+FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (80, 100))
+from tools.cli import main
+main()
+"""
+
+
+def test_connections_are_no_more_than_the_files_the_process_may_have(tiny_model: Path) -> None:
+    """With 2048 allowed and 100 files, accepting would fail, for the probes too, as long as others hold theirs."""
+    with running_server(tiny_model, program=FEW_FILES) as server:
+        idle = [connect(server.url) for _ in range(120)]
+        for _ in range(3):
+            assert httpx.get(f"{server.url}/health", timeout=5).status_code == 200
+        for connection in idle:
+            connection.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,34 @@ def test_a_body_that_does_not_come_is_408(tiny_model: Path) -> None:
         answer = answer_to(server.url, head)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"error"' in answer
+
+
+def test_a_silent_stream_is_kept_open_by_comments(tiny_model: Path) -> None:
+    """Proxies close what is silent, and a long prefill is. Clients skip comments."""
+    engine = new_engine(tiny_model)
+    step, n_steps = engine.step, [0]
+
+    def slow_start() -> Any:
+        n_steps[0] += 1
+        time.sleep(0.5 if n_steps[0] == 1 else 0)
+        return step()
+
+    engine.step = slow_start  # type: ignore[method-assign]
+    with InProcess(engine, ping_seconds=0.1) as server:
+        body = LONG | {"max_tokens": 5, "stream": True}
+        events = httpx.post(f"{server.url}/v1/completions", json=body).text.split("\n\n")
+        assert events[:3] == [": ping"] * 3
+        assert all(event.startswith("data: ") for event in events[-4:-1])
+        assert events[-2:] == ["data: [DONE]", ""]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_request_that_takes_too_long_is_ended_in_words(tiny_model: Path, streamed: bool) -> None:
+    with InProcess(new_engine(tiny_model), request_seconds=0.3) as server:
+        answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"stream": streamed})
+        error = (
+            json.loads(answer.text.split("\n\n")[-3].removeprefix("data: ")) if streamed else answer.json()
+        )
+        assert error["error"]["code"] == "timeout"
+        assert answer.status_code == (200 if streamed else 504)
+        server.assert_empty_soon()
