@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EspalierError
+from server.origins import ANY, host_name, parse_origin
 
 ENV_PREFIX = "ESPALIER_"
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
@@ -28,6 +29,31 @@ def parse_size(text: str) -> int:
 def parse_bool(text: str) -> bool:
     """Raises KeyError for anything but 1, 0, true and false."""
     return {"1": True, "true": True, "0": False, "false": False}[text.lower()]
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """The parts of "a, b"."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """Origins as a browser sends them; a slash at the end is taken off. Raises EspalierError."""
+    origins = tuple(part.removesuffix("/") for part in parse_list(text))
+    for origin in origins:
+        if origin not in (ANY, "null") and parse_origin(origin) is None:
+            raise EspalierError(
+                f"{origin!r} is not an origin; write something like https://chat.example.com or *"
+            )
+    return origins
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Names that a Host header may have, without ports. Raises EspalierError."""
+    hosts = parse_list(text)
+    for host in hosts:
+        if host != ANY and host_name(host) is None:
+            raise EspalierError(f"{host!r} is not a host; write something like chat.example.com")
+    return hosts
 
 
 def setting(
@@ -85,9 +111,21 @@ class Settings:
     api_keys: tuple[str, ...] = setting(
         (),
         "Keys; with one, every request but /health and /ready needs one.",
-        str,
+        lambda text: (text,),
         unset="no key",
         shown=False,
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        "Origins whose pages may use the server, or *; commas between several.",
+        parse_origins,
+        unset="pages of this machine",
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        "Host names to answer to, or *; commas between several.",
+        parse_hosts,
+        unset="this machine's where no key is asked for, else any",
     )
     drain_seconds: float = setting(
         30.0, "For running requests to finish after SIGTERM.", float, unit="seconds"
@@ -122,13 +160,18 @@ class Settings:
     )
 
 
-#: Settings whose environment variable has a name of its own.
-_ENV_NAMES = {"api_keys": "API_KEY"}
+#: Lists, whose flag and environment variable are named after one entry.
+_SINGULAR = {"api_keys": "api_key", "cors_origins": "cors_origin", "allowed_hosts": "allowed_host"}
 
 
 def env_name(name: str) -> str:
     """The environment variable of a setting."""
-    return ENV_PREFIX + _ENV_NAMES.get(name, name.upper())
+    return ENV_PREFIX + _SINGULAR.get(name, name).upper()
+
+
+def flag_name(name: str) -> str:
+    """The command line's option of a setting."""
+    return f"--{_SINGULAR.get(name, name).replace('_', '-')}"
 
 
 def default_text(setting: Field) -> str:
@@ -154,8 +197,6 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str] | None = None) 
         text = environ.get(env_name(f.name))
         if f.name not in values and text:
             values[f.name] = _read(f.name, text, f.metadata["read"])
-    if isinstance(values.get("api_keys"), str):
-        values["api_keys"] = (values["api_keys"],)
     return _checked(Settings(**values))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.settings import Settings, default_text
+from server.settings import Settings, default_text, parse_hosts, parse_origins
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 
 app = typer.Typer(
@@ -61,6 +61,8 @@ def serve(
     threads: Annotated[int | None, _setting("threads")] = None,
     api_key: Annotated[str | None, _setting("api_keys")] = None,
     api_key_file: Annotated[Path | None, typer.Option(help="A file of such keys, one a line.")] = None,
+    cors_origin: Annotated[list[str] | None, _setting("cors_origins")] = None,
+    allowed_host: Annotated[list[str] | None, _setting("allowed_hosts")] = None,
     alias: Annotated[str | None, _setting("alias")] = None,
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
     attention: Annotated[str | None, _setting("attention")] = None,
@@ -76,6 +78,8 @@ def serve(
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
         "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "activations": activations,
         "drain_seconds": drain_seconds,
+        "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,
+        "allowed_hosts": parse_hosts(",".join(allowed_host)) if allowed_host else None,
     }  # fmt: skip
     raise typer.Exit(serve_model(flags, kv_memory, api_key, api_key_file))
 

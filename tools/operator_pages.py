@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from server.settings import Settings, default_text, env_name
+from server.settings import Settings, default_text, env_name, flag_name
 from tools.cli import app
 from tools.reference_tables import markdown_table, page
 
@@ -35,8 +35,13 @@ def command_line_page() -> str:
 
 
 def _setting_row(setting: Field) -> tuple[str, ...]:
-    flag = setting.name.replace("_", "-").removesuffix("s" if setting.name == "api_keys" else "")
-    shown = "MODEL" if setting.name == "model" else f"`--{flag}`" if setting.metadata["flag"] else ""
+    shown = (
+        "MODEL"
+        if setting.name == "model"
+        else f"`{flag_name(setting.name)}`"
+        if setting.metadata["flag"]
+        else ""
+    )
     return shown, f"`{env_name(setting.name)}`", default_text(setting), setting.metadata["help"]
 
 

@@ -14,7 +14,7 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": [_model(request.app.state.service)]}
 
 
-@router.get("/v1/models/{name:path}")
+@router.api_route("/v1/models/{name:path}", methods=["GET", "HEAD"])
 async def model(request: Request, name: str) -> dict[str, Any]:
     service: Service = request.app.state.service
     service.model_named(name)

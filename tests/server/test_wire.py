@@ -120,7 +120,7 @@ def test_what_was_sent_is_never_in_the_answer(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/v2", 404),
         ("POST", "/v1/nothing", 404),
         ("GET", "/v1/completions", 405),
         ("DELETE", "/health", 405),
