@@ -16,7 +16,14 @@ from engine.errors import (
     ResourceError,
 )
 from engine.loading import LoadedModel, load_model, synthetic_model
-from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
+from engine.types import (
+    EngineConfig,
+    EngineStats,
+    FinishReason,
+    SamplingParams,
+    TokenEvent,
+    TokenLogprobs,
+)
 
 __all__ = [
     "ContextLengthError",
@@ -32,6 +39,7 @@ __all__ = [
     "ResourceError",
     "SamplingParams",
     "TokenEvent",
+    "TokenLogprobs",
     "load_model",
     "synthetic_model",
 ]

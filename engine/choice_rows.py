@@ -6,11 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engine.penalties import changes_logits, changes_of
+from engine.penalties import KeptChanges, changes_logits
 from engine.request import Request
 from engine.types import SamplingParams
-from kernels.choice_row import CHANGE, CHOICE_ROW, STEPS, Choices, as_ints, order_of, rate_of
+from kernels.choice_row import CHANGE, CHOICE_ROW, Choices, as_ints, order_of, rate_of
 from kernels.ops import Array, Ops
+
+
+class TokenIds(NamedTuple):
+    """What a choice has to know of a model's vocabulary."""
+
+    n_vocab: int
+    end_ids: frozenset[int]  # those that end an answer
 
 
 class RequestRows(NamedTuple):
@@ -18,13 +25,18 @@ class RequestRows(NamedTuple):
 
     rows: np.ndarray  # CHOICE_ROW [n_rows]
     starts: np.ndarray  # int32 [n_rows + 1]
+    mask: np.ndarray | None  # int32 [n_rows, ceil(n_vocab / 32)]; None: every row allows every token
     changes: np.ndarray | None  # CHANGE [n_changes], perhaps none yet; None: no row can have any
+    gives_logprobs: bool
 
     def padded(self, n_rows: int) -> "RequestRows":
         """With greedy rows up to n_rows."""
         n_more = n_rows - len(self.rows)
+        if n_more == 0:
+            return self
+        mask = None if self.mask is None else np.pad(self.mask, ((0, n_more), (0, 0)))
         rows, starts = np.pad(self.rows, (0, n_more)), np.pad(self.starts, (0, n_more), mode="edge")
-        return self._replace(rows=rows, starts=starts)
+        return self._replace(rows=rows, starts=starts, mask=mask)
 
     def on(self, ops: Ops, token_ids: Array) -> Choices:
         """On the backend. token_ids: of the pass.
@@ -32,29 +44,79 @@ class RequestRows(NamedTuple):
         Changes come last: they may be any number, as no array that a recorded pass reads comes after them.
         """
         rows, starts = ops.index_array(as_ints(self.rows)), ops.index_array(self.starts)
+        mask = None if self.mask is None else ops.index_array(self.mask)
         changes = None if self.changes is None else ops.index_array(as_ints(self.changes))
-        return Choices(rows, starts, token_ids, None, changes, gives_logprobs=False)
+        return Choices(rows, starts, token_ids, mask, changes, self.gives_logprobs)
 
 
-def rows_of(requests: Sequence[Request], n_unread: int = 0) -> RequestRows:
+class KeptRow:
+    """What stays the same of one request's row from step to step, worked out once."""
+
+    def __init__(self, request: Request, tokens: TokenIds) -> None:
+        params = request.params
+        record = np.zeros(1, CHOICE_ROW)
+        _fill(record[0], params)
+        record["seed"] = request.seed
+        self.record: bytes = record.tobytes()
+        self.changes = KeptChanges(request, tokens.end_ids) if changes_logits(params) else None
+        ids = params.allowed_token_ids
+        self.mask = None if ids is None else _mask_of(sorted(ids), tokens.n_vocab)
+        self.gives_logprobs = params.logprobs is not None
+
+
+def rows_of(requests: Sequence[Request], tokens: TokenIds, n_unread: int = 0) -> RequestRows:
     """n_unread: tokens, 0 or 1, that each request has by then and that nobody has read."""
-    rows = np.zeros(len(requests), CHOICE_ROW)
-    rows["n_unread"], rows["order"] = n_unread, order_of(STEPS)
-    can_change = any(changes_logits(request.params) for request in requests)
-    parts, starts = [np.empty(0, CHANGE)], [0]
-    for row, request in zip(rows, requests, strict=True):
-        _fill(row, request.params)
-        row["seed"], row["position"] = request.seed, len(request.token_ids) + n_unread
-        if changes_logits(request.params):
-            parts.append(changes_of(request))
-        starts.append(starts[-1] + (len(parts[-1]) if changes_logits(request.params) else 0))
-    return RequestRows(rows, np.array(starts, np.int32), np.concatenate(parts) if can_change else None)
+    kept = [_kept(request, tokens) for request in requests]
+    rows = np.frombuffer(bytearray(b"".join([row.record for row in kept])), CHOICE_ROW)
+    rows["position"] = [len(request.token_ids) + n_unread for request in requests]
+    if n_unread:
+        rows["n_unread"] = n_unread
+    mask = None
+    if any(row.mask is not None for row in kept):
+        mask = np.zeros((len(kept), -(-tokens.n_vocab // 32)), np.int32)
+        for words, row in zip(mask, kept, strict=True):
+            if row.mask is not None:
+                words[:] = row.mask
+    starts, changes = _changes_of(requests, kept, n_unread)
+    return RequestRows(rows, starts, mask, changes, any(row.gives_logprobs for row in kept))
+
+
+def _kept(request: Request, tokens: TokenIds) -> KeptRow:
+    if request.kept_row is None:
+        request.kept_row = KeptRow(request, tokens)
+    kept: KeptRow = request.kept_row
+    return kept
+
+
+def _changes_of(
+    requests: Sequence[Request], kept: Sequence[KeptRow], n_unread: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """starts and changes of `RequestRows`."""
+    starts = np.zeros(len(kept) + 1, np.int32)
+    if not any(row.changes is not None for row in kept):
+        return starts, None
+    parts = [
+        np.empty(0, CHANGE) if row.changes is None else row.changes.of(request, n_unread)
+        for request, row in zip(requests, kept, strict=True)
+    ]
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    return starts, np.concatenate(parts)
 
 
 def _fill(row: np.void, params: SamplingParams) -> None:
     row["repetition_penalty"] = params.repetition_penalty
     row["frequency_penalty"], row["presence_penalty"] = params.frequency_penalty, params.presence_penalty
+    row["has_mask"] = params.allowed_token_ids is not None
+    row["wants_logprob"], row["n_top_logprobs"] = params.logprobs is not None, params.logprobs or 0
     if params.temperature:
         row["temperature"], row["rate"] = params.temperature, rate_of(params.temperature)
         row["floor"] = math.log(params.min_p) if params.min_p > 0 else -math.inf
         row["top_k"], row["top_p"] = max(params.top_k, 0), params.top_p
+        row["order"] = order_of(params.sampler_order)
+
+
+def _mask_of(ids: Sequence[int], n_vocab: int) -> np.ndarray:
+    """int32 [ceil(n_vocab / 32)]: bit t % 32 of word t / 32 is set where t is one of ids."""
+    allowed = np.zeros(-(-n_vocab // 32) * 32, np.uint8)
+    allowed[list(ids)] = 1
+    return np.packbits(allowed, bitorder="little").view(np.int32)

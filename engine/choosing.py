@@ -1,8 +1,11 @@
 """What was chosen for each row of a step, as the engine reads it."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from engine.request import Request
+from engine.types import TokenLogprobs
 from kernels.choice_row import ChosenTokens
 
 
@@ -11,19 +14,37 @@ class Sampled(NamedTuple):
 
     token_id: int
     error: str | None = None
+    logprobs: TokenLogprobs | None = None  # where the request asks for them
 
 
 NOT_FINITE = Sampled(-1, "the model's logits are not finite")
 ALL_MASKED = Sampled(-1, "every token of the vocabulary is masked")
 
 
-def sampled_tokens(chosen: ChosenTokens) -> list[Sampled]:
-    """One for each row. A row whose logits are not finite is an error of its request alone."""
+def sampled_tokens(chosen: ChosenTokens, requests: Sequence[Request]) -> list[Sampled]:
+    """One for each row, row i for requests[i]. A row whose logits are not finite is an error of its request alone."""
     pairs = zip(chosen.token_ids.tolist(), chosen.highest.tolist(), strict=True)
-    return [_sampled(token_id, highest) for token_id, highest in pairs]
+    sampled = [_sampled(token_id, highest) for token_id, highest in pairs]
+    if chosen.logprobs is None:
+        return sampled
+    return [
+        each._replace(logprobs=_logprobs(chosen, i, request.params.logprobs))
+        if request.params.logprobs is not None and each.error is None
+        else each
+        for i, (each, request) in enumerate(zip(sampled, requests, strict=True))
+    ]
 
 
 def _sampled(token_id: int, highest: float) -> Sampled:
     if math.isfinite(highest):
         return Sampled(token_id)
     return ALL_MASKED if highest == -math.inf else NOT_FINITE
+
+
+def _logprobs(chosen: ChosenTokens, i: int, n_top: int) -> TokenLogprobs:
+    """Of row i. A vocabulary may have fewer tokens than were asked for, and a row that is not finite has none."""
+    assert chosen.logprobs is not None
+    assert chosen.top_ids is not None
+    assert chosen.top_logprobs is not None
+    top = zip(chosen.top_ids[i, :n_top].tolist(), chosen.top_logprobs[i, :n_top].tolist(), strict=True)
+    return TokenLogprobs(float(chosen.logprobs[i]), tuple(pair for pair in top if pair[0] >= 0))

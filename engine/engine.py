@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.block_pool import BlockPool
+from engine.choice_rows import TokenIds
 from engine.choosing import Sampled
 from engine.errors import ContextLengthError, EspalierError, RequestError
 from engine.kv_cache import KVCache, KVShape, new_kv_cache
@@ -16,7 +17,7 @@ from engine.request import Request
 from engine.runner import Flight, Runner
 from engine.sampling import resolve_seed, validate
 from engine.scheduler import ScheduledChunk, Scheduler
-from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent
+from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent, TokenLogprobs
 
 if TYPE_CHECKING:
     from engine.loading import LoadedModel
@@ -43,7 +44,7 @@ class Engine:
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
         shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
-        self._runner = Runner(loaded.model, loaded.ops, self.kv)
+        self._runner = Runner(loaded.model, loaded.ops, self.kv, TokenIds(self.n_vocab, self._eos_ids))
         self._looks_ahead = loaded.ops.runs_asynchronously
         self._flight: Flight | None = None  # launched ahead of its turn
         self._scheduler = Scheduler(
@@ -153,19 +154,24 @@ class Engine:
         if token_id in self._eos_ids and not request.params.ignore_eos:
             return self._finish(request, "stop")
         request.token_ids.append(token_id)
+        logprobs = () if sampled.logprobs is None else (sampled.logprobs,)
         if request.n_output == request.max_new_tokens:
-            return self._finish(request, "length", (token_id,))
-        return TokenEvent(request.request_id, (token_id,), n_prompt=request.n_prompt)
+            return self._finish(request, "length", (token_id,), logprobs)
+        return TokenEvent(request.request_id, (token_id,), n_prompt=request.n_prompt, logprobs=logprobs)
 
     def _finish(
         self,
         request: Request,
         reason: FinishReason,
         token_ids: tuple[int, ...] = (),
+        logprobs: tuple[TokenLogprobs, ...] = (),
         error: str | None = None,
     ) -> TokenEvent:
         self._scheduler.remove(request.request_id)
-        return TokenEvent(request.request_id, token_ids, reason, n_prompt=request.n_prompt, error=error)
+        n_prompt = request.n_prompt
+        return TokenEvent(
+            request.request_id, token_ids, reason, n_prompt=n_prompt, error=error, logprobs=logprobs
+        )
 
     def _check_when_idle(self) -> None:
         """A leaked block is logged, not raised: the answers were right and the next request can run."""

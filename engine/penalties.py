@@ -1,7 +1,10 @@
-"""Which logits a request's penalties and biases change: one entry for each token, counted from step to step.
+"""Which logits of a request are changed: one entry for each token, counted from step to step.
 
-What an entry does to its logit is kernels/reference/changes.py's.
+Penalties and biases change them, and min_tokens forbids the tokens that end an answer. What an entry does to its
+logit is kernels/reference/changes.py's.
 """
+
+from collections.abc import Collection
 
 import numpy as np
 
@@ -12,28 +15,41 @@ from kernels.choice_row import CHANGE, NO_BIAS
 
 def changes_logits(params: SamplingParams) -> bool:
     """A row is not used as the model gives it."""
-    return bool(params.logit_bias) or params.repetition_penalty != 1 or _counts_answers(params)
+    has_bias = bool(params.logit_bias) or params.min_tokens > 0
+    return has_bias or params.repetition_penalty != 1 or _counts_answers(params)
 
 
 class KeptChanges:
     """The changes of one request from step to step: a step has one token more, and all the others are counted."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, end_ids: Collection[int]) -> None:
         self._repeats = request.params.repetition_penalty != 1
         self._answers = _counts_answers(request.params)
-        self._changes = _all_changes(request)
+        self._end_ids = sorted(end_ids) if request.params.min_tokens > 0 else []
+        self._forbids_ends = False
+        self._changes = _all_changes(request, self._end_ids)
         self._place = {int(token_id): i for i, token_id in enumerate(self._changes["token_id"])}
         self._n_counted = len(request.token_ids)
 
-    def of(self, request: Request) -> np.ndarray:
-        """CHANGE [n_changed], ids once each; valid until the next call."""
+    def of(self, request: Request, n_unread: int) -> np.ndarray:
+        """CHANGE [n_changed], ids once each; valid until the next call. n_unread: tokens that nobody has read yet."""
         if self._repeats or self._answers:
             for token_id in request.token_ids[
                 self._n_counted :
             ]:  # of the answer: the prompt was there at once
                 self._count(token_id)
         self._n_counted = len(request.token_ids)
+        self._forbid_ends(request, request.n_output + n_unread < request.params.min_tokens)
         return self._changes[: len(self._place)]
+
+    def _forbid_ends(self, request: Request, forbids: bool) -> None:
+        """Both ways: a step that was prepared ahead of its turn may be prepared again with a token less."""
+        if forbids == self._forbids_ends:
+            return
+        self._forbids_ends = forbids
+        for token_id in self._end_ids:
+            bias = -np.inf if forbids else request.params.logit_bias.get(token_id, NO_BIAS)
+            self._changes["bias"][self._place[token_id]] = bias
 
     def _count(self, token_id: int) -> None:
         at = self._place.setdefault(token_id, len(self._place))
@@ -46,22 +62,14 @@ class KeptChanges:
         change["n_answered"] += self._answers
 
 
-def changes_of(request: Request) -> np.ndarray:
-    """CHANGE [n_changed], ids once each; valid until the next call for the request."""
-    if request.changes is None:
-        request.changes = KeptChanges(request)
-    kept: KeptChanges = request.changes
-    return kept.of(request)
-
-
-def _all_changes(request: Request) -> np.ndarray:
+def _all_changes(request: Request, end_ids: Collection[int]) -> np.ndarray:
     params, none = request.params, np.empty(0, np.int64)
     seen = np.unique(request.token_ids) if params.repetition_penalty != 1 else none
     answered, counts = none, none
     if request.n_output and _counts_answers(params):
         answered, counts = np.unique(request.token_ids[request.n_prompt :], return_counts=True)
     biased = np.fromiter(params.logit_bias, np.int64)
-    ids = np.unique(np.concatenate([seen, answered, biased]))
+    ids = np.unique(np.concatenate([seen, answered, biased, np.array(end_ids, np.int64)]))
     changes = np.zeros(len(ids), CHANGE)
     changes["token_id"], changes["bias"] = ids, NO_BIAS
     changes["is_seen"][np.searchsorted(ids, seen)] = 1

@@ -22,7 +22,7 @@ class Request:
     arrival: int = -1  # the scheduler's count of requests; older is smaller
     n_computed: int = 0  # tokens whose keys and values are in the cache
     block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
-    changes: Any = field(default=None, init=False, repr=False)  # penalties.py keeps here what it has counted
+    kept_row: Any = field(default=None, init=False, repr=False)  # what choice_rows.py has worked out
 
     @property
     def n_output(self) -> int:

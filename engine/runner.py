@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from engine.batch import Chunk
-from engine.choice_rows import rows_of
+from engine.choice_rows import TokenIds, rows_of
 from engine.choosing import Sampled, sampled_tokens
 from engine.forward import ForwardPass, Output, Predecessor
 from engine.kv_cache import KVCache
@@ -32,14 +32,15 @@ class Flight(NamedTuple):
 class Runner:
     """Runs scheduled chunks through one model. Keeps nothing from step to step but the KV cache."""
 
-    def __init__(self, model: Any, ops: Ops, kv: KVCache) -> None:
+    def __init__(self, model: Any, ops: Ops, kv: KVCache, tokens: TokenIds) -> None:
         self._ops = ops
+        self._tokens = tokens
         self._forward = ForwardPass(model, ops, kv.layers, kv.block_size)
 
     def launch(self, chunks: Sequence[ScheduledChunk]) -> Flight:
         """Start a step; backends that have nothing to wait for also end it."""
         requests = [chunk.request for chunk in chunks if chunk.is_last]
-        output = self._forward.compute([_chunk(chunk) for chunk in chunks], rows_of(requests))
+        output = self._forward.compute([_chunk(chunk) for chunk in chunks], rows_of(requests, self._tokens))
         numbers = iter(range(len(requests)))
         rows = [next(numbers) if chunk.is_last else None for chunk in chunks]
         return self._flight(chunks, rows, output)
@@ -51,7 +52,7 @@ class Runner:
         requests = [token.request for token in tokens]
         chunks = [Chunk((0,), len(request.token_ids), request.block_ids) for request in requests]
         predecessor = Predecessor(flight.output.chosen, [token.chunk for token in tokens])
-        output = self._forward.compute(chunks, rows_of(requests, n_unread=1), predecessor)
+        output = self._forward.compute(chunks, rows_of(requests, self._tokens, n_unread=1), predecessor)
         rows = list(range(len(requests)))
         return self._flight([ScheduledChunk(request, 1) for request in requests], rows, output)
 
@@ -59,7 +60,10 @@ class Runner:
         """What was chosen after each chunk; None where the chunk ends before the sequence does."""
         if flight.fetched is None:
             return [None] * len(flight.chunks)
-        sampled = sampled_tokens(flight.fetched())
+        requests = [
+            chunk.request for chunk, row in zip(flight.chunks, flight.rows, strict=True) if row is not None
+        ]
+        sampled = sampled_tokens(flight.fetched(), requests)
         return [None if row is None else sampled[row] for row in flight.rows]
 
     def _flight(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from engine.errors import RequestError
 from engine.types import SamplingParams
+from kernels.choice_row import MAX_LOGPROBS, STEPS
 
 MAX_LOGIT_BIAS = 1024  # entries
 MAX_INT = 2**31 - 1
@@ -15,7 +16,7 @@ MAX_FLOAT = sys.float_info.max
 #: Field -> lowest, highest, whether the lowest itself is allowed.
 FLOAT_RANGES: dict[str, tuple[float, float, bool]] = {
     "temperature": (0.0, MAX_FLOAT, True),
-    "top_p": (0.0, 1.0, True),
+    "top_p": (0.0, 1.0, True),  # 0: the likeliest token alone
     "min_p": (0.0, 1.0, True),
     "repetition_penalty": (0.0, 10.0, False),
     "frequency_penalty": (-2.0, 2.0, True),
@@ -35,6 +36,14 @@ def validate(params: SamplingParams, n_vocab: int) -> None:
     if params.seed is not None:
         _check_int("seed", params.seed, -(2**63), 2**64 - 1)
     _check_logit_bias(params.logit_bias, n_vocab)
+    _check_int("min_tokens", params.min_tokens, 0, MAX_INT)
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        raise RequestError("min_tokens is more than max_tokens", param="min_tokens")
+    if params.logprobs is not None:
+        _check_int("logprobs", params.logprobs, 0, MAX_LOGPROBS)
+    _check_allowed(params.allowed_token_ids, n_vocab)
+    if sorted(params.sampler_order) != sorted(STEPS):
+        raise RequestError(f"sampler_order must have each of {', '.join(STEPS)} once", param="sampler_order")
 
 
 def _range(lowest: float, highest: float, inclusive: bool) -> str:
@@ -56,6 +65,16 @@ def _check_logit_bias(logit_bias: Mapping[int, float], n_vocab: int) -> None:
             raise RequestError(f"logit_bias names a token id outside 0 to {n_vocab - 1}", param="logit_bias")
         if not _is_number(bias) or not -100 <= bias <= 100:
             raise RequestError("logit_bias values must be numbers between -100 and 100", param="logit_bias")
+
+
+def _check_allowed(token_ids: frozenset[int] | None, n_vocab: int) -> None:
+    if token_ids is None:
+        return
+    if not token_ids or not all(_is_int(t) and 0 <= t < n_vocab for t in token_ids):
+        raise RequestError(
+            f"allowed_token_ids must be token ids from 0 to {n_vocab - 1}, at least one",
+            param="allowed_token_ids",
+        )
 
 
 def _check_int(name: str, value: object, lowest: int, highest: int) -> None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from kernels.choice_row import STEPS
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -22,9 +24,10 @@ class EngineConfig:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to choose tokens. Order: penalties, logit bias, temperature, top_k, top_p, min_p, then Gumbel-max.
+    """How to choose tokens: penalties, logit bias, allowed tokens, the steps of sampler_order, then Gumbel-max.
 
-    `engine.sampling.validate` checks the values when the request is added (RequestError names the field).
+    kernels/reference/choice.py says what each does. `engine.sampling.validate` checks the values when the request is
+    added (RequestError names the field).
     """
 
     max_tokens: int | None = None  # None and more than fit: to the end of the context
@@ -38,6 +41,17 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None  # None: drawn when the request is added
     ignore_eos: bool = False
+    min_tokens: int = 0  # of the answer before an end-of-generation token can be chosen, ignored or not
+    allowed_token_ids: frozenset[int] | None = None  # no other can be chosen; None: all
+    sampler_order: tuple[str, ...] = STEPS  # each step of kernels.choice_row.STEPS once
+    logprobs: int | None = None  # log-probabilities of each token and of so many most likely ones; None: none
+
+
+class TokenLogprobs(NamedTuple):
+    """Under the model alone, before penalties and biases. NaN where the model's logits are not finite."""
+
+    logprob: float  # of the token
+    top: tuple[tuple[int, float], ...]  # the most likely token ids and theirs, as many as were asked for
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,7 @@ class TokenEvent:
     n_prompt: int = 0  # tokens of the prompt
     n_cached: int = 0  # of these, found in a cache and not computed
     error: str | None = None  # with finish_reason "error": one line
+    logprobs: tuple[TokenLogprobs, ...] = ()  # one for each of token_ids, where the request asks for them
 
 
 @dataclass(frozen=True)

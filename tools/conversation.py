@@ -10,8 +10,10 @@ from engine.text.stream import TextStream
 
 Message = dict[str, str]
 _REQUEST_ID = "chat"
+#: Sampling parameters that are no number, or say nothing of the text.
+_OTHERS = ("logit_bias", "ignore_eos", "allowed_token_ids", "sampler_order", "logprobs")
 #: The sampling parameters that are one number.
-SETTABLE = tuple(f.name for f in fields(SamplingParams) if f.name not in ("logit_bias", "ignore_eos"))
+SETTABLE = tuple(f.name for f in fields(SamplingParams) if f.name not in _OTHERS)
 
 
 class Conversation:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.choice_rows import rows_of
+from engine.choice_rows import TokenIds, rows_of
 from engine.request import Request
 from engine.types import SamplingParams
 from kernels.choice_row import Chosen, rate_of
@@ -53,7 +53,9 @@ def test_peaks_are_numpys_in_any_thread_order(cuda_ops: Ops, n_vocab: int) -> No
     for order in ORDERS:
         with thread_order(order):
             cuda_ops.begin_step()
-            choices = rows_of([GREEDY] * len(logits)).on(cuda_ops, cuda_ops.index_array(best))
+            choices = rows_of([GREEDY] * len(logits), TokenIds(n_vocab, frozenset())).on(
+                cuda_ops, cuda_ops.index_array(best)
+            )
             got = cuda_ops.fetch_chosen(cuda_ops.choose(on(cuda_ops, logits), choices), len(logits))()
             np.testing.assert_array_equal(got.token_ids, best)
             # Not the NaN's payload or sign: they say the same to every reader.

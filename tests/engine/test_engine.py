@@ -208,7 +208,7 @@ def test_a_prompt_that_is_empty_or_outside_the_vocabulary_is_refused(prompt):
 def test_bad_sampling_is_refused_when_added():
     engine = make_engine()
     with pytest.raises(RequestError, match="temperature"):
-        engine.add("a", [1], SamplingParams(temperature=3))
+        engine.add("a", [1], SamplingParams(temperature=-1))
     assert not engine.has_work
 
 

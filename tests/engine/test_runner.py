@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from engine.choice_rows import TokenIds
 from engine.kv_cache import KVCache
 from engine.request import Request
 from engine.runner import Runner
@@ -36,7 +37,7 @@ class SpyingOps(FakeOps):
 def make_runner() -> tuple[Runner, SpyingOps]:
     ops = SpyingOps()
     kv = KVCache(ops.new_kv_cache(1, 16, BLOCK_SIZE, 1, 1), 16, BLOCK_SIZE, block_bytes=1)
-    return Runner(FakeModel(BLOCK_SIZE), ops, kv), ops
+    return Runner(FakeModel(BLOCK_SIZE), ops, kv, TokenIds(N_VOCAB, frozenset())), ops
 
 
 def make_request(name: str, n_prompt: int, block_ids: list[int]) -> Request:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.choosing import ALL_MASKED, NOT_FINITE
 from engine.errors import RequestError
-from engine.penalties import changes_of
+from engine.penalties import KeptChanges
 from engine.request import Request
 from engine.sampling import resolve_seed, validate
 from engine.types import SamplingParams
@@ -151,10 +151,11 @@ def test_changes_counted_token_by_token_are_those_counted_at_once(params):
     """Few distinct tokens and hundreds, so that what is kept grows; also several tokens between two looks."""
     rng = np.random.default_rng(8)
     kept = make_request(params, prompt=rng.integers(0, 100, 20).tolist())
+    changes = KeptChanges(kept, ())
     for _ in range(300):
         kept.token_ids += rng.integers(0, 400, rng.integers(1, 4)).tolist()
         anew = make_request(params, kept.token_ids[:20], kept.token_ids[20:])
-        got, expected = changes_of(kept), changes_of(anew)
+        got, expected = changes.of(kept, 0), KeptChanges(anew, ()).of(anew, 0)
         assert np.array_equal(got[np.argsort(got["token_id"])], expected)
         assert np.signbit(got["bias"][got["bias"] == 0]).all(), "+0 would change the sign of a zero"
 
@@ -204,19 +205,24 @@ def test_seeds_wrap_to_64_bits_and_are_drawn_when_absent():
 
 
 GOOD = [
-    {"temperature": 0}, {"temperature": 2.5}, {"temperature": 1e308}, {"top_p": 0}, {"top_p": 1e-9},
-    {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0}, {"seed": -(2**63)}, {"seed": 2**64 - 1},
-    {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
+    {"temperature": 0}, {"temperature": 2}, {"temperature": 2.01}, {"temperature": 1e308}, {"temperature": 7},
+    {"top_p": 1e-9}, {"top_p": 0}, {"top_p": 1}, {"min_tokens": 5}, {"min_tokens": 5, "max_tokens": 5},
+    {"logprobs": 0}, {"logprobs": 20}, {"allowed_token_ids": frozenset({0, N_VOCAB - 1})},
+    {"sampler_order": ("min_p", "top_p", "top_k", "temperature")}, {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0},
+    {"seed": -(2**63)}, {"seed": 2**64 - 1}, {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
     {"logit_bias": {0: -100, N_VOCAB - 1: 100.0}},
 ]  # fmt: skip
 BAD = [
     *({"temperature": x} for x in (-0.1, math.nan, math.inf, True, "1", None, 10**400)),
-    *({"top_p": x} for x in (-0.1, 1.01, math.nan)), *({"min_p": x} for x in (-0.1, 1.1, math.nan)),
+    *({"top_p": x} for x in (-1e-9, -1, 1.01, math.nan)), *({"min_p": x} for x in (-0.1, 1.1, math.nan)),
     *({"top_k": x} for x in (-2, 2**31, 1.0, True)), *({"max_tokens": x} for x in (-1, 2**31, 1.5, True)),
     *({"seed": x} for x in (-(2**63) - 1, 2**64, 1.5, True)),
     *({"repetition_penalty": x} for x in (0, -1, 10.5, math.nan)),
     *({"frequency_penalty": x} for x in (-2.1, 2.1, math.inf)),
     *({"presence_penalty": x} for x in (3, math.nan)),
+    *({"min_tokens": x} for x in (-1, 2**31, 1.0, True)), *({"logprobs": x} for x in (-1, 21, 1.0, True)),
+    *({"allowed_token_ids": frozenset(x)} for x in ((), (-1,), (N_VOCAB,), (3, True), ("3",))),
+    *({"sampler_order": x} for x in ((), ("top_k",), ("top_k",) * 4, ("temperature", "top_k", "top_p", "typical_p"))),
     *({"logit_bias": x} for x in (
         {-1: 0}, {N_VOCAB: 0}, {"3": 0}, {True: 0}, {3: 101}, {3: -101}, {3: math.nan}, {3: None},
         dict.fromkeys(range(1025), 0),
@@ -227,6 +233,12 @@ BAD = [
 @pytest.mark.parametrize("fields", GOOD, ids=str)
 def test_values_in_range_are_accepted(fields):
     validate(SamplingParams(**fields), N_VOCAB)
+
+
+def test_more_tokens_at_least_than_at_most_are_refused():
+    with pytest.raises(RequestError) as caught:
+        validate(SamplingParams(max_tokens=4, min_tokens=5), N_VOCAB)
+    assert caught.value.param == "min_tokens"
 
 
 @pytest.mark.parametrize("fields", BAD, ids=lambda fields: str(fields)[:40])

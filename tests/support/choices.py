@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.choice_rows import rows_of
+from engine.choice_rows import TokenIds, rows_of
 from engine.choosing import Sampled, sampled_tokens
 from engine.request import Request
 from kernels.ops import Ops
@@ -15,16 +15,21 @@ REFERENCE = ReferenceOps()
 
 
 def choose_tokens(
-    ops: Ops, logits: np.ndarray, requests: Sequence[Request], unread: np.ndarray | None = None
+    ops: Ops,
+    logits: np.ndarray,
+    requests: Sequence[Request],
+    unread: np.ndarray | None = None,
+    end_ids: Sequence[int] = (),
 ) -> list[Sampled]:
     """A token for each row of logits [n_rows, n_vocab]. unread: a token of each request that nobody has read."""
     ops.begin_step()
     n_unread = 0 if unread is None else 1
     token_ids = ops.index_array(np.zeros(len(requests), np.int32) if unread is None else unread)
-    choices = rows_of(requests, n_unread).on(ops, token_ids)
-    return sampled_tokens(ops.fetch_chosen(ops.choose(on(ops, logits), choices), len(requests))())
+    tokens = TokenIds(logits.shape[1], frozenset(end_ids))
+    choices = rows_of(requests, tokens, n_unread).on(ops, token_ids)
+    return sampled_tokens(ops.fetch_chosen(ops.choose(on(ops, logits), choices), len(requests))(), requests)
 
 
-def sample(logits: np.ndarray, requests: Sequence[Request]) -> list[Sampled]:
+def sample(logits: np.ndarray, requests: Sequence[Request], end_ids: Sequence[int] = ()) -> list[Sampled]:
     """What the judge chooses."""
-    return choose_tokens(REFERENCE, logits, requests)
+    return choose_tokens(REFERENCE, logits, requests, end_ids=end_ids)
