@@ -103,7 +103,11 @@ class Service:
                 messages, extra=variables, limit=self.engine.ctx_size, cancelled=cancelled
             )
 
-        return await self._apart(request, list(_texts(messages)), encode)
+        try:
+            return await self._apart(request, list(_texts(messages)), encode)
+        except ContextLengthError as error:
+            error.param = "messages"
+            raise
 
     async def _apart(
         self, request: Request, texts: Sequence[str], encode: Callable[[threading.Event], list[int]]

@@ -141,7 +141,11 @@ def test_a_prompt_that_is_too_long_says_both_numbers(server: ServerProcess) -> N
         {"prompt": [5] * 512, "max_tokens": 1},
     ):
         error = assert_refused(httpx.post(f"{server.url}/v1/completions", json=body))
-        assert error["code"] == "context_length_exceeded"
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
         assert "maximum context length is 512 tokens" in error["message"]
         assert error["n_ctx"] == 512
         assert error["n_prompt_tokens"] >= 500
+    for content in ("word " * 200_000, "word " * 500):
+        body = {"messages": [{"role": "user", "content": content}]}
+        error = assert_refused(httpx.post(f"{server.url}/v1/chat/completions", json=body))
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
