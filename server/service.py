@@ -5,13 +5,14 @@ import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from engine import ContextLengthError, SamplingParams
+from engine.text.messages import texts_of
 from server.engine_thread import EngineThread, EventQueue
 from server.errors import ApiError, engine_failed, overloaded
 from server.generation import Answer, Piece, arrivals, close_all
@@ -41,7 +42,8 @@ class Service:
     def _hash(self) -> str:
         engine, settings = self.engine, self.settings
         told = (
-            f"{engine.name} {engine.n_vocab} {engine.ctx_size} {settings.kt_trellis} {settings.activations}"
+            f"{engine.name} {engine.n_vocab} {engine.ctx_size} {settings.kt_trellis} {settings.activations} "
+            f"{self.chat_template.source}"
         )
         return hashlib.sha256(told.encode()).hexdigest()[:8]
 
@@ -104,7 +106,7 @@ class Service:
             )
 
         try:
-            return await self._apart(request, list(_texts(messages)), encode)
+            return await self._apart(request, list(texts_of(messages)), encode)
         except ContextLengthError as error:
             error.param = "messages"
             raise
@@ -140,16 +142,6 @@ class Service:
             close_all(answers)
             raise
         return answers
-
-
-def _texts(messages: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The contents, plain or in parts, for a cheap look at their length before any template runs."""
-    for message in messages:
-        content = message.get("content")
-        for part in content if isinstance(content, list) else (content,):
-            text = part.get("text") if isinstance(part, dict) else part
-            if isinstance(text, str):
-                yield text
 
 
 async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:

@@ -127,6 +127,12 @@ class Settings:
         parse_hosts,
         unset="this machine's where no key is asked for, else any",
     )
+    chat_template: str | None = setting(
+        None,
+        "Chat template: a file of Jinja, or the name of a family such as chatml.",
+        str,
+        unset="the model file's",
+    )
     drain_seconds: float = setting(
         30.0, "For running requests to finish after SIGTERM.", float, unit="seconds"
     )

@@ -68,6 +68,7 @@ def serve(
     attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
     activations: Annotated[int | None, _setting("activations")] = None,
+    chat_template: Annotated[str | None, _setting("chat_template")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
@@ -77,6 +78,7 @@ def serve(
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
         "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "activations": activations,
+        "chat_template": chat_template,
         "drain_seconds": drain_seconds,
         "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,
         "allowed_hosts": parse_hosts(",".join(allowed_host)) if allowed_host else None,
@@ -117,11 +119,24 @@ def chat(
     attention: Attention = "exact",
     kt_trellis: Trellis = "auto",
     activations: Activations = 1,
+    chat_template: Annotated[str | None, _setting("chat_template")] = None,
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
 
-    run(model, system, temperature, max_tokens, ctx_size, device, threads, kt_trellis, activations, attention)
+    run(
+        model,
+        system,
+        temperature,
+        max_tokens,
+        ctx_size,
+        device,
+        threads,
+        kt_trellis,
+        activations,
+        attention,
+        chat_template,
+    )
 
 
 @app.command()

@@ -18,9 +18,8 @@ from engine import EspalierError, ModelFileError
 from engine.kv_cache import KVShape
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.model_config import ModelConfig
-from engine.text.chat_template import KEY as TEMPLATE_KEY
 from engine.text.chat_template import MAX_SOURCE
-from engine.text.keys import PREFIX
+from engine.text.keys import PREFIX, TEMPLATE_KEY
 from engine.text.token_kind import TokenKind
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from tools.backends import checked_kv_type

@@ -19,6 +19,8 @@ from engine.loading.weights import FileWeights, Progress
 from engine.memory import advice, format_bytes, memory_for, room_text
 from engine.models import ARCHITECTURES
 from engine.text.chat_template import ChatTemplate
+from engine.text.keys import TEMPLATE_KEY
+from engine.text.template_families import ChosenTemplate
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from kernels.ops import Ops
 from kernels.quant_tensor import QuantType
@@ -50,12 +52,19 @@ class LoadedModel:
 
 
 def load_model(
-    path: str | os.PathLike[str], ops: Ops, kt_trellis: Trellis = "auto", progress: Progress | None = None
+    path: str | os.PathLike[str],
+    ops: Ops,
+    kt_trellis: Trellis = "auto",
+    progress: Progress | None = None,
+    chat_template: ChosenTemplate | None = None,
 ) -> LoadedModel:
-    """Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out."""
+    """chat_template: instead of the file's.
+
+    Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out.
+    """
     with GGUFFile.open(path) as gguf:
         config = ModelConfig.from_metadata(gguf)
-        tokenizer, template = _load_text(gguf)
+        tokenizer, template = _load_text(gguf, chat_template)
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
             plan = plan_weights(gguf, config, overrides)
@@ -80,7 +89,7 @@ def load_model(
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
         n_weights=sum(tensor.shape[0] * tensor.n_rows for tensor in gguf.tensors.values()),
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
-        notes=tokenizer.notes + _notes(config, plan, overrides, kt_trellis),
+        notes=tokenizer.notes + template.notes + _notes(config, plan, overrides, kt_trellis),
     )
 
 
@@ -95,10 +104,12 @@ def _check_memory(gguf: GGUFFile, ops: Ops) -> None:
         )
 
 
-def _load_text(gguf: GGUFFile) -> tuple[Tokenizer, ChatTemplate]:
+def _load_text(gguf: GGUFFile, chosen: ChosenTemplate | None) -> tuple[Tokenizer, ChatTemplate]:
+    """A chosen template stands in the place of the file's for the tokenizer too, which knows turn markers by it."""
+    metadata = gguf.metadata if chosen is None else {**gguf.metadata, TEMPLATE_KEY: chosen.source}
     try:
-        tokenizer = load_tokenizer(gguf.metadata)
-        return tokenizer, ChatTemplate.from_metadata(gguf.metadata, tokenizer)
+        tokenizer = load_tokenizer(metadata)
+        return tokenizer, ChatTemplate.from_metadata(metadata, tokenizer, chosen)
     except ModelFileError as error:  # the text side knows keys, not files; its messages begin with the key
         raise ModelFileError(f"{gguf.path}: {_placed(gguf, str(error))}") from error
 

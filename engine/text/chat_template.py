@@ -10,25 +10,18 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from engine.errors import ModelFileError, RequestError
-from engine.text.budget import Budget
+from engine.errors import EspalierError, ModelFileError, RequestError
+from engine.text.budget import BASE_STEPS, TRIAL_STEPS, Budget, Deadline, Exceeded, exceeded
 from engine.text.guard import ControlTexts, Guard, unused_mark
-from engine.text.messages import normalize_messages
+from engine.text.keys import TEMPLATE_KEY
+from engine.text.message_forms import Form, Message, Misfit, Traits, Unprintable, formed, forms_for
+from engine.text.messages import check_value, hint_for, normalize_messages
 from engine.text.sandbox import Sandbox, compile_error, one_line
+from engine.text.template_families import DEFAULT, ChosenTemplate
+from engine.text.template_traits import find_traits
 from engine.text.tokenizer import Tokenizer
 
-KEY = "tokenizer.chat_template"
 MAX_SOURCE = 1 << 16  # characters; the longest real ones have less than half
-
-# For a model whose file has no template: plain words, nothing it must have been trained on.
-DEFAULT_SOURCE = """\
-{%- for message in messages -%}
-{{ message.role | capitalize }}: {{ message.content | trim }}
-{{ "\\n" }}
-{%- endfor -%}
-{%- if add_generation_prompt %}Assistant:{% endif -%}
-"""
-DEFAULT_STOPS = ("\nUser:",)  # or the model would go on and speak for the user
 
 
 class ChatTemplate:
@@ -37,26 +30,57 @@ class ChatTemplate:
     def __init__(self, source: str, tokenizer: Tokenizer, stops: tuple[str, ...] = ()) -> None:
         """stops: strings that end an answer. Raises ModelFileError if the template does not compile."""
         if len(source) > MAX_SOURCE:
-            raise ModelFileError(f"{KEY} has {len(source)} characters; at most {MAX_SOURCE} are read")
+            raise ModelFileError(
+                f"{TEMPLATE_KEY} has {len(source)} characters; at most {MAX_SOURCE} are read"
+            )
+        if not source.strip():
+            raise ModelFileError(f"{TEMPLATE_KEY} is empty")
         self.source = source
         self.stops = stops
+        self.notes: tuple[str, ...] = ()  # one line each, for the person who started the server
         self._tokenizer = tokenizer
         self._control = ControlTexts(tokenizer.control)
         self._sandbox = Sandbox()
         try:
             self._template = self._sandbox.from_string(source)
         except (TemplateError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ModelFileError(f"{KEY} does not compile: {compile_error(error)}") from error
+            raise ModelFileError(f"{TEMPLATE_KEY} does not compile: {compile_error(error)}") from error
+        self._traits = self._find_traits()
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], tokenizer: Tokenizer) -> "ChatTemplate":
-        """The file's template, or the plain default when it has none."""
-        source = metadata.get(KEY)
+    def from_metadata(
+        cls, metadata: Mapping[str, Any], tokenizer: Tokenizer, chosen: ChosenTemplate | None = None
+    ) -> "ChatTemplate":
+        """The chosen template, or the file's, or the plain default where the file's is absent or of no use.
+
+        Raises EspalierError for a chosen template of no use: nobody chooses that.
+        """
+        if chosen is not None:
+            return cls._chosen(chosen, tokenizer)
+        source = metadata.get(TEMPLATE_KEY)
+        default = cls(DEFAULT.source, tokenizer, DEFAULT.stops)
         if source is None:
-            return cls(DEFAULT_SOURCE, tokenizer, DEFAULT_STOPS)
-        if not isinstance(source, str):
-            raise ModelFileError(f"{KEY} is not a string")
-        return cls(source, tokenizer)
+            return default
+        try:
+            if not isinstance(source, str):
+                raise ModelFileError(f"{TEMPLATE_KEY} is not a string")
+            return cls(source, tokenizer)._that_shows_the_user()
+        except ModelFileError as error:
+            default.notes = (f"{error}; chats are written in plain words; --chat-template gives another",)
+            return default
+
+    @classmethod
+    def _chosen(cls, chosen: ChosenTemplate, tokenizer: Tokenizer) -> "ChatTemplate":
+        try:
+            return cls(chosen.source, tokenizer, chosen.stops)._that_shows_the_user()
+        except ModelFileError as error:
+            raise EspalierError(f"--chat-template {chosen.name!r}: {error}") from error
+
+    def _that_shows_the_user(self) -> "ChatTemplate":
+        """Itself. Raises ModelFileError for a template that gives the same prompt whatever a user says."""
+        if not self._traits.shows_user:
+            raise ModelFileError(f"{TEMPLATE_KEY} leaves out what the user says")
+        return self
 
     def render(
         self,
@@ -66,7 +90,7 @@ class ChatTemplate:
         extra: Mapping[str, Any] | None = None,
     ) -> str:
         """The prompt as text. Raises RequestError: wrong messages, a template that refuses or runs on."""
-        text, mark = self._render(messages, add_generation_prompt, extra or {})
+        text, mark = self._render(messages, add_generation_prompt, extra or {}, Deadline())
         return text.replace(mark, "")
 
     def encode(
@@ -80,9 +104,9 @@ class ChatTemplate:
     ) -> list[int]:
         """The prompt as token ids, with exactly one BOS in front where the model adds one.
 
-        limit, cancelled: see Tokenizer.encode.
+        limit: see Tokenizer.encode. cancelled: set by another thread, it ends the work with an exception.
         """
-        text, mark = self._render(messages, add_generation_prompt, extra or {})
+        text, mark = self._render(messages, add_generation_prompt, extra or {}, Deadline(cancelled))
         token_ids = self._tokenizer.encode(
             text, add_special=False, parse_special=True, guard=mark, limit=limit, cancelled=cancelled
         )
@@ -92,31 +116,79 @@ class ChatTemplate:
         return token_ids
 
     def _render(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool, extra: Mapping[str, Any]
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        extra: Mapping[str, Any],
+        deadline: Deadline,
     ) -> tuple[str, str]:
         """The prompt with the guard's marks in it, and the mark."""
-        given = {"messages": normalize_messages(messages, self.source), **extra}
-        mark = unused_mark(given, self.source)
-        guard = Guard(self._control, mark)
-        variables = {
-            "tools": None,
-            "documents": None,
-            **self._special_texts(),
-            **guard.guarded(given),
-            "add_generation_prompt": add_generation_prompt,
-        }
-        return self._run(variables, guard), mark
+        normalized = normalize_messages(messages)
+        check_value(dict(extra), "chat_template_kwargs")
+        given = {**extra, "add_generation_prompt": add_generation_prompt}
+        guard = Guard(self._control, unused_mark(normalized, given, self.source))
+        failures: list[tuple[Form, RequestError]] = []
+        for form in forms_for(normalized, self._traits):
+            try:
+                return self._render_form(normalized, form, self._traits, given, guard, deadline), guard.mark
+            except Misfit:
+                continue
+            except Exceeded:
+                raise
+            except RequestError as error:
+                failures.append((form, error))
+        # The most usual form's error tells most, but for its nulls, which many templates cannot read.
+        _, failure = min(failures, key=lambda failed: not failed[0].null_as_text)
+        raise RequestError(f"{failure}{hint_for(normalized)}", param=failure.param) from failure
 
-    def _run(self, variables: dict[str, Any], guard: Guard) -> str:
+    def _render_form(
+        self,
+        normalized: Sequence[Message],
+        form: Form,
+        traits: Traits,
+        given: Mapping[str, Any],
+        guard: Guard,
+        deadline: Deadline,
+        base_steps: int = BASE_STEPS,
+    ) -> str:
+        messages = guard.guarded(formed(normalized, form, traits))
+        absent = {} if traits.wants_tools_undefined else {"tools": None, "documents": None}
+        variables = {**absent, **self._special_texts(), **guard.guarded(dict(given)), "messages": messages}
+        unprintable = Unprintable(form, messages)
+        with self._sandbox.running(Budget(variables, deadline, base_steps), guard, unprintable):
+            return self._run(variables)
+
+    def _run(self, variables: dict[str, Any]) -> str:
         context = self._template.new_context(variables)
         try:
-            with self._sandbox.running(Budget(variables), guard):
-                return "".join(self._template.root_render_func(context))
-        except RequestError:
+            return "".join(self._template.root_render_func(context))
+        except (RequestError, Misfit):
             raise
+        except RecursionError as error:
+            raise exceeded("calls nested too deep") from error
         except Exception as error:  # whatever a template can raise, on these messages
             reason = one_line(error) or type(error).__name__
             raise RequestError(f"the model's chat template failed: {reason}", param="messages") from error
+
+    def _find_traits(self) -> Traits:
+        """All the short conversations together have the time of one request; none is tried after a bomb."""
+        deadline = Deadline()
+
+        def render(messages: list[Message], traits: Traits) -> str | None:
+            guard = Guard(self._control, unused_mark(messages, self.source))
+            given = {"add_generation_prompt": True}
+            try:
+                text = self._render_form(messages, Form(), traits, given, guard, deadline, TRIAL_STEPS)
+            except Exceeded:
+                raise
+            except (RequestError, Misfit):
+                return None
+            return text.replace(guard.mark, "")
+
+        try:
+            return find_traits(render, self.source)
+        except Exceeded:
+            return Traits()
 
     def _special_texts(self) -> dict[str, str]:
         vocabulary = self._tokenizer.vocabulary

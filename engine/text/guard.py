@@ -7,6 +7,8 @@ tokenizer drops the marks from plain text. All other texts reach the template un
 splits see what the user wrote.
 """
 
+import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import Any
@@ -66,6 +68,11 @@ class Guard:
         if count(result) > count(text) + text.count(old) * count(new):
             return self._broken(result)
         return result
+
+    def unescaped(self, text: str) -> str:
+        """A JSON text in ASCII, in which the marks were escaped like any other character, with marks again."""
+        escaped = re.escape(json.dumps(self.mark)[1:-1])
+        return re.sub(rf"((?<!\\)(?:\\\\)*){escaped}", rf"\g<1>{self.mark}", text)
 
     def _text(self, text: str) -> str:
         marked = self._ends(self._broken(text))

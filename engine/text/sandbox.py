@@ -1,7 +1,7 @@
 """Jinja2's sandbox with a budget: a template can neither reach out nor run on.
 
 The compiler is told (sandbox_code.py) to write a step at the head of every block of statements and in every
-comparison, and to hand every value a template makes to the budget. Calls, operators, filters and
+comparison, and to hand every value a template makes or compares to the budget. Calls, operators, filters and
 tests report at run time. What could be large at once is measured beforehand. Compile-time evaluation is off:
 it would happen unbudgeted.
 """
@@ -23,12 +23,20 @@ from jinja2.utils import Namespace, pass_context
 from engine.errors import RequestError
 from engine.text.budget import MAX_INT_BITS, Budget, exceeded
 from engine.text.guard import Guard
+from engine.text.message_forms import Unprintable
 from engine.text.sandbox_code import BudgetedCode, GenerationTag
 from engine.text.sandbox_filters import bounded_filters
-from engine.text.sandbox_strings import BYTES_PER_PIECE, CUTTING_METHODS, check_method, check_percent
+from engine.text.sandbox_strings import (
+    BYTES_PER_PIECE,
+    CUTTING_METHODS,
+    check_method,
+    check_percent,
+    percent_values,
+)
 
 SCOPES = ("_loop_vars", "_block_vars")  # what Jinja passes along with the arguments of a call
 MAX_SPREAD = 1000  # values behind a * in a call
+CHANGING_METHODS = frozenset({"append", "pop"})  # on a list that the template has made itself
 ALLOWED_METHODS = {
     list: {"index", "count", "copy"},
     tuple: {"index", "count"},
@@ -56,7 +64,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             trim_blocks=True,
             lstrip_blocks=True,
             optimized=False,
-            extensions=["jinja2.ext.loopcontrols", GenerationTag],
+            extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols", GenerationTag],
         )
         self.finalize = self._printed
         self._active = threading.local()
@@ -71,17 +79,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
         }
 
     @contextmanager
-    def running(self, budget: Budget, guard: Guard) -> Iterator[None]:
-        """The budget and the guard of what this thread renders next."""
-        self._active.budget, self._active.guard = budget, guard
+    def running(self, budget: Budget, guard: Guard, unprintable: Unprintable) -> Iterator[None]:
+        """The budget, the guard and the unprintable values of what this thread renders next."""
+        self._active.budget, self._active.guard, self._active.unprintable = budget, guard, unprintable
         try:
             yield
         finally:
-            del self._active.budget, self._active.guard
+            del self._active.budget, self._active.guard, self._active.unprintable
 
     @property
     def budget(self) -> Budget:
         return self._active.budget
+
+    @property
+    def guard(self) -> Guard:
+        return self._active.guard
+
+    @property
+    def unprintable(self) -> Unprintable:
+        return self._active.unprintable
 
     def step(self, n: int = 1) -> bool:
         return self._active.budget.step(n)
@@ -91,6 +107,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def admit(self, value: Any) -> Any:
         return self._active.budget.admit(value)
+
+    def weigh(self, value: Any) -> Any:
+        """Before Python walks through a value in C."""
+        return self._active.budget.weigh(value)
+
+    def text_of(self, value: Any) -> str:
+        """A value as it is printed."""
+        self.unprintable.check(value)
+        return self.admit(str(self.weigh(value)))
 
     def counted(self, values: Iterator[Any]) -> Iterator[Any]:
         for value in values:
@@ -114,12 +139,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def join_strings(self, parts: tuple[Any, ...]) -> str:
         """a ~ b ~ c"""
-        texts = [str(part) for part in parts]
+        texts = [self.text_of(part) for part in parts]
         self.budget.require(sum(map(len, texts)))
         return self.admit("".join(texts))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.step()
+        self.weigh(left)
+        self.weigh(right)
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * right > MAX_INT_BITS:
                 raise exceeded("an integer too large")
@@ -127,6 +154,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._check_repeat(left, right)
         elif operator == "%" and isinstance(left, str):
             check_percent(self.budget, left, right)
+            for value in percent_values(left, right):
+                self.unprintable.check(value)
         return self.admit(super().call_binop(context, operator, left, right))
 
     def _check_repeat(self, left: Any, right: Any) -> None:
@@ -134,22 +163,32 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if isinstance(sequence, str | list | tuple) and isinstance(times, int):
             self.budget.require(8 * len(sequence) * times)
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Jinja's rule, and the methods of a list that `call` leaves to the budget."""
+        changes = isinstance(obj, list) and attr in CHANGING_METHODS
+        return changes or super().is_safe_attribute(obj, attr, value)
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Jinja's own spelling of the first parameters: a template may name its keywords as it likes."""
         __self.step()
         given = {name: value for name, value in kwargs.items() if name not in SCOPES}
         for value in (*args, *given.values()):
-            __self.budget.weigh(value)
+            __self.weigh(value)
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str):
             return __self._call_string(owner, __obj, list(args), given)
         if isinstance(__obj, types.BuiltinMethodType):
+            if isinstance(owner, list) and __obj.__name__ in CHANGING_METHODS:
+                return __self.budget.change(owner, __obj.__name__, args)
             __self._require_allowed(owner, __obj.__name__)
         return __self.admit(super().call(__context, __obj, *args, **kwargs))
 
     def _call_string(self, text: str, method: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         name = method.__name__
         check_method(self.budget, text, name, args, kwargs)
+        if name == "format":
+            for value in (*args, *kwargs.values()):
+                self.unprintable.check(value)
         result = method(*args, **kwargs)
         if name in CUTTING_METHODS:
             return self.cut(result)
@@ -172,13 +211,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _printed(self, context: Context, value: Any) -> str:
         """Every {{ value }} on its way out."""
         self.step()
-        self.budget.weigh(value)
-        return self.admit(str(value))
+        return self.text_of(value)
 
     def _counted_test(self, test: Any) -> Callable[..., Any]:
         @functools.wraps(test)
         def counted(*args: Any, **kwargs: Any) -> Any:
             self.step()
+            for value in args:
+                self.weigh(value)
             return test(*args, **kwargs)
 
         return counted

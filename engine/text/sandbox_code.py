@@ -1,6 +1,6 @@
 """What the sandbox writes into a template's compiled code: the calls that count.
 
-Each is a method of the environment (sandbox.py): step, charge, admit, cut, spread, join_strings.
+Each is a method of the environment (sandbox.py): step, charge, admit, weigh, cut, spread, join_strings.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,9 @@ class BudgetedCode(CodeGenerator):
         super().visit_For(node, frame)
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        node.expr = _environment_call("weigh", node.expr)
+        for operand in node.ops:
+            operand.expr = _environment_call("weigh", operand.expr)
         self.write("(environment.step() and ")
         super().visit_Compare(node, frame)
         self.write(")")

@@ -1,7 +1,8 @@
 """The filters a chat template may use, each bounded. Those that only web pages need are not here.
 
 Results are plain strings: nothing is escaped for HTML, and tojson writes what Hugging Face's templates
-expect.
+expect. A filter that Jinja leaves lazy does its work at once: a chain of lazy filters is a nest of generators,
+and where CPython drops one of 20 000 it runs out of C stack.
 """
 
 import functools
@@ -14,7 +15,8 @@ from jinja2.exceptions import FilterArgumentError
 from jinja2.utils import pass_environment
 from markupsafe import escape
 
-from engine.text.budget import exceeded
+from engine.text.budget import MIN_TREE, exceeded
+from engine.text.messages import parse_json
 from engine.text.sandbox_strings import BYTES_PER_PIECE, MAX_WIDTH, check_percent, check_replace, check_width
 
 if TYPE_CHECKING:
@@ -31,6 +33,15 @@ WALKING = frozenset(
     {"batch", "dictsort", "groupby", "items", "list", "map", "max", "min", "reject", "rejectattr"}
     | {"reverse", "select", "selectattr", "slice", "sort", "sum", "unique", "join"}
 )
+# These look at the length, at the ends or at single items; the others may compare or print whole trees.
+SHALLOW = frozenset(
+    {"batch", "count", "d", "default", "first", "items", "last", "length", "list", "reverse", "slice"}
+)
+# Given a null or a mapping, these write Python's word for it.
+PRINTING = frozenset(
+    {"capitalize", "center", "e", "escape", "format", "indent", "lower", "replace", "safe", "string"}
+    | {"title", "trim", "truncate", "upper", "wordcount"}
+)
 WITH_SIZES = frozenset({"batch", "center", "indent", "round", "slice"})
 
 
@@ -38,6 +49,7 @@ def bounded_filters(sandbox: "Sandbox") -> dict[str, Callable[..., Any]]:
     """The filters by name, each counting on the sandbox's budget."""
     plain: dict[str, Callable[..., Any]] = {name: jinja_filters.FILTERS[name] for name in KEPT}
     plain |= {"e": _escape, "escape": _escape, "safe": str, "sum": _sum, "join": _join, "tojson": _tojson}
+    plain |= {"from_json": _from_json, "fromjson": _from_json}
     return {name: _bounded(sandbox, name, function) for name, function in plain.items()}
 
 
@@ -51,11 +63,19 @@ def _bounded(sandbox: "Sandbox", name: str, function: Callable[..., Any]) -> Cal
         value, options = args[place], [*args[place + 1 :], *kwargs.values()]
         walks = name in WALKING and isinstance(value, Sized)
         sandbox.step(1 + (len(value) if walks else 0))
+        if name not in SHALLOW:
+            sandbox.weigh(value)
+        if name in PRINTING or (name == "tojson" and value is None):
+            sandbox.unprintable.check(value)
+        for printed in options if name == "format" else ():
+            sandbox.unprintable.check(printed)
         _check_sizes(sandbox, name, value, options)
         result = function(*args, **kwargs)
         if name == "replace":
             result = sandbox.replaced(str(value), str(options[0]), str(options[1]), result)
-        return sandbox.counted(result) if isinstance(result, Iterator) else sandbox.admit(result)
+        if isinstance(result, Iterator):
+            return iter(sandbox.admit(list(sandbox.counted(result))))
+        return sandbox.admit(result)
 
     return bounded
 
@@ -91,12 +111,14 @@ def _sum(values: Iterable[Any], attribute: str | int | None = None, start: Any =
 @pass_environment
 def _join(sandbox: "Sandbox", values: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
     get = jinja_filters.make_attrgetter(sandbox, attribute) if attribute is not None else lambda item: item
-    texts = [sandbox.admit(str(get(item))) for item in values]
+    texts = [sandbox.text_of(get(item)) for item in values]
     sandbox.budget.require(4 * len(texts) * len(str(d)))
     return str(d).join(texts)
 
 
+@pass_environment
 def _tojson(
+    sandbox: "Sandbox",
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
@@ -105,6 +127,22 @@ def _tojson(
 ) -> str:
     if indent is not None and not 0 <= indent <= 16:
         raise exceeded("an indent beyond 16 in tojson")
-    return json.dumps(
+    if separators is not None and sum(map(len, separators)) > 16:
+        raise exceeded("separators of more than 16 characters in tojson")
+    size, height = sandbox.budget.tree(value)
+    n_values = size // MIN_TREE
+    sandbox.step(n_values)  # with an indent the writer is a Python loop
+    sandbox.budget.require(size + n_values * (16 + (indent or 0) * height))
+    text = json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )
+    return sandbox.guard.unescaped(text) if ensure_ascii else text
+
+
+@pass_environment
+def _from_json(sandbox: "Sandbox", text: str) -> Any:
+    """The value of a JSON text. Its strings are a user's: an escape in them can spell a control token."""
+    if not isinstance(text, str):
+        raise FilterArgumentError("from_json reads a string")
+    sandbox.budget.require(BYTES_PER_PIECE * len(text))
+    return sandbox.guard.guarded(parse_json(text.replace(sandbox.guard.mark, "")))

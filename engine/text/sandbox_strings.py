@@ -85,6 +85,13 @@ def check_percent(budget: Budget, text: str, values: Any) -> None:
     _check_format(budget, text, sizes, len(directives), values)
 
 
+def percent_values(text: str, values: Any) -> Sequence[Any]:
+    """What text % values prints."""
+    if isinstance(values, Mapping) and "%(" not in text:
+        return (values,)
+    return _flat(values)
+
+
 def check_braces(budget: Budget, text: str, values: Any) -> None:
     """Before text.format(values). Every number counts as a width: a field's name is seldom a large one."""
     if re.search(r"\{[^{}]*\{", text.replace("{{", "")):

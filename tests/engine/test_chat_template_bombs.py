@@ -1,5 +1,6 @@
 """A hostile template ends soon, in little memory, with one clear error, and reaches nothing outside."""
 
+import threading
 import time
 import tracemalloc
 
@@ -16,6 +17,15 @@ A = "{% set a = 'x' * 100000 %}"
 DOUBLING = "{% set ns = namespace(s='a') %}{% for i in range(60) %}"
 SEARCH = "{% set l = range(50000) | list %}{% for i in range(99999) %}"
 NESTING = "{% set ns = namespace(s=[1], t=[1]) %}{% for i in range(60) %}{% set ns.s = "
+
+# A chain of 20 000 generators ended the process when CPython dropped it.
+DEEP = "{% set ns = namespace(s=range(9)) %}{% for i in range(20000) %}{% set ns.s = "
+OWN = "{% set l = [] %}{% set k = [] %}"
+# Two to the 19th places for one empty list, which then fills.
+WIDE = (
+    "{% set ns = namespace(s=l) %}{% for i in range(19) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}"
+    "{% for i in range(999) %}{% do l.append(i) %}{% endfor %}"
+)
 
 MEMORY = {
     "times": "{{ 'a' * 10**9 }}",
@@ -67,6 +77,10 @@ MEMORY = {
     + "{% endfor %}{% endmacro %}{{ m() }}",
     "slices": "{% set a = 'x' * 1000000 %}{{ [" + "a[1:]," * 1000 + "] }}",
     "tojson": "{{ ('\x00' * 1000000) | tojson(ensure_ascii=true) | tojson | tojson | tojson }}",
+    "tojson separators": "{{ range(9999) | list | tojson(separators=('x' * 100000, ':')) }}",
+    "tojson indented deep": "{% set ns = namespace(s=[1] * 9999) %}{% for i in range(90) %}{% set ns.s = [ns.s] %}"
+    "{% endfor %}{{ ns.s | tojson(indent=16) }}",
+    "parsed JSON": "{{ ('[' ~ '[],' * 1000000 ~ '1]') | from_json | length }}",
     "tojson indent": "{{ [[[]]] | tojson(indent=1000000000) }}",
     "power": "{{ 2 ** 100000000 }}",
     "product": NESTING + "2 if i == 0 else ns.s * ns.s %}{% endfor %}",
@@ -100,6 +114,31 @@ STEPS = {
     "{% endif %}{% endmacro %}{{ m(60, 1) }}",
     "deep list": "{% set ns = namespace(s=[]) %}{% for i in range(50000) %}"
     "{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}",
+    "deep dict": DEEP + "{'a': ns.s} %}{% endfor %}{{ ns.s | tojson }}",
+    "deep tuple": DEEP + "(ns.s,) %}{% endfor %}{{ ns.s | string }}",
+    "lazy batches": DEEP + "ns.s | batch(1) %}{% endfor %}{{ ns.s | list | length }}",
+    "lazy slices": DEEP + "ns.s | slice(1) %}{% endfor %}{{ ns.s | list }}",
+    "lazy maps": DEEP + "ns.s | map('string') %}{% endfor %}{{ ns.s | list }}",
+    "recursive loop on itself": "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "callers of callers": "{% macro m() %}{% call m() %}{{ caller() }}{% endcall %}{% endmacro %}{{ m() }}",
+    "macro on its list": "{% macro m(x) %}{{ m([x]) }}{% endmacro %}{{ m(1) }}",
+    "list in itself": OWN + "{% do l.append(l) %}{{ l }}",
+    "list in itself as JSON": OWN + "{% do l.append(l) %}{{ l | tojson }}",
+    "lists in themselves compared": OWN + "{% do l.append(l) %}{% do k.append(k) %}{{ l == k }}",
+    "lists in themselves sorted": OWN + "{% do l.append(l) %}{% do k.append(k) %}{{ [l, k] | sort }}",
+    "lists in themselves added": OWN + "{% do l.append(l) %}{{ l + l }}",
+    "list in itself as an argument": OWN + "{% do l.append(l) %}{% macro m(x) %}{% endmacro %}{{ m(l) }}",
+    "list filled after it was weighed": OWN + WIDE + "{{ ns.s }}",
+    "list filled before it is compared": OWN + WIDE + "{{ ns.s == ns.s | list }}",
+    "list filled before it is searched": OWN + WIDE + "{{ 1 in ns.s }}",
+    "list filled before it is tested": OWN + WIDE + "{{ ns.s is eq([]) }}",
+    "list filled before a filter": OWN + WIDE + "{{ [ns.s, ns.s | list] | max }}",
+    "list that grows under its loop": OWN + "{% do l.append(1) %}{% for x in l %}{% do l.append(x) %}{% endfor %}",
+    "list weighed after each append": OWN + "{% for i in range(9999) %}{% do l.append(i) %}{% if l == k %}{% endif %}"
+    "{% endfor %}",
+    "parsed JSON, deep": "{{ ('[' * 100000) | from_json }}",
+    "parsed JSON again and again": "{% set t = '[' ~ '1,' * 9999 ~ '1]' %}{% for i in range(9999) %}"
+    "{% set x = t | from_json %}{% endfor %}",
     "long date": "{{ strftime_now('%Y' * 100000) }}",
 }  # fmt: skip
 
@@ -108,6 +147,9 @@ OUTSIDE = [
     "{{ cycler.__init__.__globals__.os.system('true') }}",
     "{{ raise_exception.__globals__.x }}",
     "{{ messages.append(1) }}",
+    "{{ messages.pop() }}",
+    "{{ [].extend(messages) }}",
+    "{{ messages.clear() }}",
     "{{ {}.update(a=1) }}",
     "{{ '{0.__class__.__mro__}'.format('') }}",
     "{{ '{a.__class__}'.format_map({'a': 1}) }}",
@@ -153,6 +195,31 @@ def test_a_template_reaches_nothing_outside(source):
     message = refusal(source)
     assert message is not None
     assert "chat template" in message
+
+
+def test_a_chain_of_lazy_filters_has_its_result() -> None:
+    source = DEEP.replace("20000", "2000") + "ns.s | map('string') %}{% endfor %}{{ ns.s | join }}"
+    assert ChatTemplate(source, TOKENIZER).render(MESSAGES) == "012345678"
+
+
+def test_a_lazy_filter_is_read_once_and_is_true_as_in_jinja() -> None:
+    source = "{% set g = [] | map('string') %}{{ 'true' if g }} "
+    source += "{% set g = 'ab' | map('upper') %}{{ g | join }}{{ g | list }}"
+    assert ChatTemplate(source, TOKENIZER).render(MESSAGES) == "true AB[]"
+
+
+def test_a_cancelled_request_renders_no_further() -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    chat = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", TOKENIZER)
+    with pytest.raises(RequestError, match="cancelled"):
+        chat.encode(MESSAGES, cancelled=cancelled)
+
+
+def test_trying_a_hostile_template_out_costs_no_more_than_one_request() -> None:
+    start = time.thread_time()
+    ChatTemplate("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", TOKENIZER)
+    assert time.thread_time() - start < 2
 
 
 def test_a_namespace_that_holds_itself_can_be_printed():

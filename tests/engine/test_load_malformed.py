@@ -175,14 +175,6 @@ WRONG = {
         {f"tokenizer.ggml.{name}": value for name, value in
          {"tokens": TOKENS, "scores": np.zeros(300, np.float32), "token_type": np.ones(300, np.int32)}.items()},
     ),
-    "template does not compile": Wrong(
-        r"at byte \d+: tokenizer\.chat_template does not compile", {"tokenizer.chat_template": "{% for %}"}
-    ),
-    "template of a megabyte": Wrong(r"tokenizer\.chat_template has", {"tokenizer.chat_template": "a" * 2**20}),
-    "template nested 5000 deep": Wrong(
-        r"tokenizer\.chat_template", {"tokenizer.chat_template": "{{" + "(" * 5000 + ")" * 5000 + "}}"}
-    ),
-    "template number": Wrong(r"tokenizer\.chat_template", {"tokenizer.chat_template": 5}),
     "no token_embd": Wrong(r"tensor 'token_embd\.weight' is missing", {}, without("token_embd.weight")),
     "no output_norm": Wrong(r"tensor 'output_norm\.weight' is missing", {}, without("output_norm.weight")),
     "no attn_k": Wrong(r"'blk\.0\.attn_k\.weight' is missing", {}, without("blk.0.attn_k.weight")),

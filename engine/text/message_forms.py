@@ -1,0 +1,172 @@
+"""The forms in which a template may want its messages, and which of them to try for a conversation.
+
+Templates disagree about four things and none says which it expects: whether tool calls' arguments are a mapping
+or JSON text, whether an absent content is null or "", whether there is a system message, and whether content is
+text or a list of parts. The first form is the one most templates were written for; the next is tried where a
+template fails, refuses the messages, or prints a value in Python's spelling, which no model was trained on.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from engine.text.messages import Arguments
+
+Message = dict[str, Any]
+
+
+class System(Enum):
+    """Where system messages go."""
+
+    OWN = "messages of their own"
+    LEADING = "one message at the start; later ones in the user message after them"
+    FOLDED = "in the user message after them"
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a template showed when it was tried out on short conversations (template_traits.py)."""
+
+    shows_user: bool = True
+    shows_system: bool = True
+    knows_developer: bool = False
+    takes_parts: bool = False  # content must be a list of parts
+    wants_tools_undefined: bool = False  # fails on tools that are none, as those that loop over tools do
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to hand a conversation to a template."""
+
+    system: System = System.OWN
+    null_as_text: bool = False
+    arguments_as_text: bool = False
+
+
+class Misfit(Exception):
+    """A template prints what only another form makes text."""
+
+
+class Unprintable:
+    """The values of a form that a template may look at and must not print.
+
+    A null would read None, and a mapping {'city': 'Rome'}: the next form has text in its place.
+    """
+
+    def __init__(self, form: Form, messages: Sequence[Message]) -> None:
+        self._has_null = not form.null_as_text and any(m["content"] is None for m in messages)
+        self._mappings = {id(a): a for a in map(_arguments, _functions(messages)) if isinstance(a, dict)}
+
+    def check(self, value: Any) -> None:
+        """Raises Misfit."""
+        if (value is None and self._has_null) or id(value) in self._mappings:
+            raise Misfit
+
+
+def forms_for(messages: Sequence[Message], traits: Traits) -> Iterator[Form]:
+    """Those that differ for these normalized messages, the first to try first.
+
+    Arguments change before nulls do: DeepSeek's templates know a message that only calls tools by its null, and
+    with "" in its place they would leave the calls out.
+    """
+    systems = [System.OWN] if traits.shows_system else []
+    if any(message["role"] in ("system", "developer") for message in messages):
+        systems += [System.LEADING, System.FOLDED] if traits.shows_system else [System.FOLDED]
+    has_arguments = any(isinstance(_arguments(f), Arguments) for f in _functions(messages))
+    has_null = any(message["content"] is None for message in messages)
+    choices = itertools.product(systems or [System.OWN], _both_if(has_null), _both_if(has_arguments))
+    return itertools.starmap(Form, choices)
+
+
+def formed(messages: Sequence[Message], form: Form, traits: Traits) -> list[Message]:
+    """The normalized messages in that form."""
+    roles_known = [_with_known_role(message, traits, form) for message in messages]
+    if form.system is not System.OWN:
+        roles_known = _folded(roles_known, keeps_leading=form.system is System.LEADING)
+    return [_formed(message, form, traits) for message in roles_known]
+
+
+def _both_if(differs: bool) -> tuple[bool, ...]:
+    return (False, True) if differs else (False,)
+
+
+def _with_known_role(message: Message, traits: Traits, form: Form) -> Message:
+    keeps = traits.knows_developer and form.system is System.OWN
+    return message if message["role"] != "developer" or keeps else message | {"role": "system"}
+
+
+def _folded(messages: Sequence[Message], keeps_leading: bool) -> list[Message]:
+    """System messages become the beginning of the user message after them, or a last one of the user's."""
+    leading = list(itertools.takewhile(lambda m: m["role"] == "system", messages))
+    folded: list[Message] = []
+    waiting = [text_of_content(m["content"]) for m in leading]
+    if keeps_leading and leading:
+        folded, waiting = [leading[0] | {"content": _paragraphs(waiting)}], []
+    for message in messages[len(leading) :]:
+        if message["role"] == "system":
+            waiting.append(text_of_content(message["content"]))
+        elif message["role"] == "user":
+            folded.append(message | {"content": _paragraphs([*waiting, text_of_content(message["content"])])})
+            waiting = []
+        else:
+            folded.append(message)
+    if waiting and folded and folded[-1]["role"] == "user":
+        folded[-1] = folded[-1] | {"content": _paragraphs([folded[-1]["content"], *waiting])}
+    elif waiting:
+        folded.append({"role": "user", "content": _paragraphs(waiting)})
+    return folded
+
+
+def _paragraphs(texts: Iterable[str]) -> str:
+    return "\n\n".join(text for text in texts if text)
+
+
+def text_of_content(content: Any) -> str:
+    """Parts are joined by newlines."""
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content)
+    return content or ""
+
+
+def _formed(message: Message, form: Form, traits: Traits) -> Message:
+    message = message | {"content": _formed_content(message["content"], form, traits)}
+    if isinstance(calls := message.get("tool_calls"), list):
+        message["tool_calls"] = [_formed_call(call, form) for call in calls]
+    if "function_call" in message:
+        message["function_call"] = _formed_function(message["function_call"], form)
+    return message
+
+
+def _formed_content(content: Any, form: Form, traits: Traits) -> Any:
+    if content is None and not form.null_as_text:
+        return None
+    if not traits.takes_parts:
+        return text_of_content(content)
+    return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
+
+
+def _formed_call(call: Any, form: Form) -> Any:
+    is_function = isinstance(call, dict) and "function" in call
+    return call | {"function": _formed_function(call["function"], form)} if is_function else call
+
+
+def _formed_function(function: Any, form: Form) -> Any:
+    arguments = _arguments(function)
+    if not isinstance(arguments, Arguments):
+        return function
+    return function | {"arguments": arguments.text if form.arguments_as_text else dict(arguments)}
+
+
+def _functions(messages: Sequence[Message]) -> Iterator[Any]:
+    """Every function that a message calls."""
+    for message in messages:
+        yield message.get("function_call")
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            yield call.get("function") if isinstance(call, dict) else None
+
+
+def _arguments(function: Any) -> Any:
+    return function.get("arguments") if isinstance(function, dict) else None
