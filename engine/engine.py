@@ -43,7 +43,7 @@ class Engine:
         _check_config(config, self.ctx_size, model.n_ctx_max)
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
         shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
-        self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size)
+        self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size, self.n_vocab)
         self._runner = Runner(loaded.model, loaded.ops, self.kv, TokenIds(self.n_vocab, self._eos_ids))
         self._looks_ahead = loaded.ops.runs_asynchronously
         self._flight: Flight | None = None  # launched ahead of its turn

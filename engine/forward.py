@@ -9,6 +9,7 @@ from engine.batch import PADDING, Batch, Chunk, build_batch, build_decode_batch
 from engine.choice_rows import RequestRows
 from kernels.choice_row import Choices, Chosen
 from kernels.ops import Array, LayerCache, Ops
+from kernels.recordings import Recordings
 
 
 class Output(NamedTuple):
@@ -34,7 +35,7 @@ class ForwardPass:
         self._ops = ops
         self._layers = layers
         self._block_size = block_size
-        self._identity = object()  # tells this model's recorded passes from another's on the same backend
+        self._recordings = Recordings()
 
     def run(self, chunks: Sequence[Chunk]) -> np.ndarray | None:
         """Logits of the rows the chunks want, [n_rows, n_vocab], valid until the next run; None for no rows."""
@@ -81,8 +82,8 @@ class ForwardPass:
             if choices
             else None
         )
-        key = (self._identity, n_seqs, n_columns, kind)
-        return self._ops.recorded(key, lambda: self._logits(batch, choices))
+        key = (n_seqs, n_columns, kind)
+        return self._ops.recorded(self._recordings, key, lambda: self._logits(batch, choices))
 
     def _logits(self, batch: Batch, choices: Choices | None) -> tuple[Array, Chosen | None]:
         """And what is chosen from them, in the same recording."""

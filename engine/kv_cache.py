@@ -50,17 +50,24 @@ class KVCache:
         return self.n_blocks * self.block_bytes
 
 
-def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int) -> KVCache:
-    """A zeroed cache. Raises EspalierError for a type that the backend does not have, ResourceError where the memory
-    cannot hold one request of ctx_size tokens."""
+def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int, n_vocab: int) -> KVCache:
+    """A zeroed cache, after the memory for the logits of max_batch sequences has been taken.
+
+    Raises EspalierError for a type that the backend does not have, ResourceError where the memory cannot hold the
+    logits and one request of ctx_size tokens.
+    """
     if shape.kv_type not in ops.kv_types:
         raise EspalierError(
             f"--kv-type is {shape.kv_type!r}; the {ops.name} backend caches {' or '.join(ops.kv_types)}"
         )
     block_size = config.kv_block_size
     block_bytes = shape.block_bytes(block_size)
-    n_blocks = plan_n_blocks(config, ctx_size, block_bytes, memory_for(ops))
+    outputs = ops.output_bytes(config.max_batch, n_vocab)
+    n_blocks = plan_n_blocks(
+        config, ctx_size, block_bytes, _without(memory_for(ops), outputs, config.max_batch)
+    )
     try:
+        ops.reserve_outputs(config.max_batch, n_vocab)
         layers = ops.new_kv_cache(
             shape.n_layer, n_blocks, block_size, shape.n_head_kv, shape.head_dim, shape.kv_type
         )
@@ -70,6 +77,16 @@ def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int) 
         size = format_bytes(n_blocks * block_bytes)
         raise ResourceError(f"no memory for a KV cache of {size}: lower --kv-memory or --ctx-size") from error
     return KVCache(layers, n_blocks, block_size, block_bytes)
+
+
+def _without(room: MemoryRoom, outputs: int, max_batch: int) -> MemoryRoom:
+    """What is left beside the logits. Raises ResourceError where they do not fit."""
+    if outputs > room.n_bytes:
+        raise ResourceError(
+            f"the logits of --max-batch {max_batch} take {format_bytes(outputs)}, {room_text(room)}: "
+            f"{advice(room, 'lower --max-batch')}"
+        )
+    return room._replace(n_bytes=room.n_bytes - outputs)
 
 
 def plan_n_blocks(config: EngineConfig, ctx_size: int, block_bytes: int, room: MemoryRoom) -> int:

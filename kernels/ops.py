@@ -15,6 +15,7 @@ import numpy as np
 
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.quant_tensor import QuantTensor
+from kernels.recordings import Recordings
 
 Array = Any  # numpy.ndarray on the CPU and the reference backend
 LayerCache = Any  # one layer's keys and values, in the backend's own layout
@@ -107,11 +108,21 @@ class Ops(Protocol):
         stored, and context length 0; its outputs are finite and mean nothing.
         """
 
-    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        """compute(), or a replay of what it did at an earlier call with this key.
+    def reserve_outputs(self, n_rows: int, n_columns: int) -> None:
+        """Take the memory for a pass's widest results now: arrays [up to n_rows, n_columns], the logits.
+
+        Passes of every shape share it. `output_bytes` says how much that is.
+        """
+
+    def output_bytes(self, n_rows: int, n_columns: int) -> int:
+        """Bytes that `reserve_outputs` takes of the memory that a KV cache could have."""
+
+    def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """compute(), or a replay of what it did at an earlier call with these recordings and this key.
 
         The key determines everything but the contents of the step's index arrays, which are made before the call and
-        in one order. The result is valid until the next call with the key. compute may run more than once.
+        in one order. The result is an array or a tuple of such, and valid until the next pass: recorded passes write
+        their results to the same memory. compute may run more than once.
         """
 
     def to_host(self, x: Array) -> np.ndarray:

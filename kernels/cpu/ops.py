@@ -4,9 +4,7 @@ Results live in buffers that are used again once nobody holds them, so a decode 
 caches and the kernels' scratch belong to the native module; here are shapes and the checks that need Python.
 """
 
-import math
 import os
-import sys
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,14 +13,15 @@ import numpy as np
 from kernels.activation_planes import checked_planes
 from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
+from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
 from kernels.kv_type import KV_TYPES
 from kernels.ops import AttentionBatch, Result, Rotation
 from kernels.process_limits import default_threads
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+from kernels.recordings import Recordings, map_arrays
 from kernels.reference import choice
 
 DENSE_TYPES = frozenset({"F32", "F16", "BF16"})
-_LANES = 16
 _LEAST_TABLE_COLUMNS = 16
 
 
@@ -42,83 +41,13 @@ class FileRows(NamedTuple):
     data: np.ndarray  # uint8
 
 
-class Arena:
-    """Memory for results, used again as soon as nobody holds the result that lay in it.
-
-    A forward pass holds a handful of activations at a time but makes hundreds; reusing their memory within a step
-    keeps it in cache, and a decode step allocates nothing. Sizes are powers of two, so that passes of any length
-    share buffers.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[int, list[np.ndarray]] = {}  # by size; each owns its memory
-
-    def take(self, *shape: int) -> np.ndarray:
-        """An uninitialized float32 array on a cache line, valid for as long as it is held."""
-        n = math.prod(shape)
-        size = 1 << (n + _LANES).bit_length()
-        buffers = self._buffers.setdefault(size, [])
-        for buffer in buffers:
-            if sys.getrefcount(buffer) == _UNUSED:
-                break
-        else:
-            buffer = np.empty(size, np.float32)
-            buffers.append(buffer)
-        start = -(buffer.ctypes.data // 4) % _LANES
-        return buffer[start : start + n].reshape(shape)  # a view counts as a reference to its buffer
-
-
-#: References to a buffer that no view holds: the list, the loop variable and getrefcount's argument.
-_UNUSED = 3
-
-
-class IndexMemory:
-    """The int32 arrays of one step, one behind the other: those of the next step lie where these lay, if they are as
-    many and as long, and a recorded pass reads them there. Arrays are kept from step to step: making one costs more
-    than filling it."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(1 << 16, np.int32)
-        self._arrays: list[np.ndarray] = []
-        self._ends: list[int] = []  # of those, in the memory
-        self._addresses: list[int] = []
-        self._n = 0  # of this step
-
-    @property
-    def addresses(self) -> list[int]:
-        """Of the arrays of this step."""
-        return self._addresses[: self._n]
-
-    def reset(self) -> None:
-        self._n = 0
-
-    def put(self, values: np.ndarray) -> np.ndarray:
-        """A copy, valid until the next step."""
-        n, self._n = self._n, self._n + 1
-        if n == len(self._arrays) or self._arrays[n].shape != values.shape:
-            del self._arrays[n:], self._ends[n:], self._addresses[n:]
-            self._append(values.shape)
-        array = self._arrays[n]
-        array[...] = values
-        return array
-
-    def _append(self, shape: tuple[int, ...]) -> None:
-        start, size = self._ends[-1] if self._ends else 0, math.prod(shape)
-        end = start + -(-size // _LANES) * _LANES
-        if end > len(self._memory):  # the arrays before this one keep the memory they lie in
-            self._memory = np.empty(2 * end, np.int32)
-        self._arrays.append(self._memory[start : start + size].reshape(shape))
-        self._ends.append(end)
-        self._addresses.append(self._arrays[-1].ctypes.data)
-
-
 class Recording(NamedTuple):
     """A pass that can be run again."""
 
     addresses: list[int]  # of the step's index arrays
     compute: Callable[[], Any]  # holds what the program reads and nobody else may hold
     program: Any
-    result: Any
+    result: Any  # arrays `without_memory`: the arena has it
 
 
 class CpuOps:
@@ -137,10 +66,11 @@ class CpuOps:
         self.planes = planes
         self.n_threads: int = self._native.n_threads
         self.isa: str = self._native.isa
-        self._arena = Arena()
-        # A recorded pass writes to its memory whenever it runs, so that of other passes' results is not among it.
-        self._recording_arena = Arena()
-        self._recordings: dict[Hashable, Recording] = {}
+        self._outputs = OutputMemory()
+        self._arena = Arena(self._outputs)
+        # Recorded passes write to the memory of this arena whenever they run. It keeps that memory as long as it
+        # lives, and no recording holds any, so that all of them use the same.
+        self._recording_arena = Arena(self._outputs)
         self._indices = IndexMemory()
 
     # Loading
@@ -173,8 +103,8 @@ class CpuOps:
         kv_type: str = "f16",
     ) -> list[PagedCache]:
         """block_size must be a multiple of 16: the lanes of the score kernel are keys."""
-        if block_size % _LANES:
-            raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {_LANES}")
+        if block_size % LANES:
+            raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {LANES}")
         k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, head_dim)
         return [
             PagedCache(
@@ -203,13 +133,21 @@ class CpuOps:
         """Few widths of the block table, as few recordings: an unused column costs nothing."""
         return n_seqs, max(_LEAST_TABLE_COLUMNS, 1 << (n_columns - 1).bit_length())
 
-    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
-        recording = self._recordings.get(key)
+    def reserve_outputs(self, n_rows: int, n_columns: int) -> None:
+        self._outputs.reserve(n_rows, n_columns)
+
+    def output_bytes(self, n_rows: int, n_columns: int) -> int:
+        return 4 * n_rows * n_columns
+
+    def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
+        recording: Recording | None = recordings.get(key)
         if recording is None or recording.addresses != self._indices.addresses:
-            recording = self._recordings[key] = self._record(compute)
+            recording = self._record(compute)
+            recordings.put(key, recording)
         else:
             self._native.run_program(recording.program)
-        return recording.result
+        result: Result = recording.result
+        return result
 
     def _record(self, compute: Callable[[], Any]) -> Recording:
         arena, self._arena = self._arena, self._recording_arena
@@ -219,7 +157,7 @@ class CpuOps:
         finally:
             program = self._native.end_program()
             self._arena = arena
-        return Recording(self._indices.addresses, compute, program, result)
+        return Recording(self._indices.addresses, compute, program, map_arrays(result, without_memory))
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
         return x

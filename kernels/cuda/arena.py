@@ -58,6 +58,10 @@ class DeviceArray:
         assert math.prod(shape) == math.prod(self.shape), f"{self.shape} does not become {shape}"
         return DeviceArray(self.pointer, shape, self._lease, self.int8 if shape == self.shape else None)
 
+    def without_memory(self) -> "DeviceArray":
+        """The same numbers; their memory is free for the next result although this array is there."""
+        return DeviceArray(self.pointer, self.shape, None)
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -68,12 +72,24 @@ class Arena:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._free: dict[int, list[DeviceBuffer]] = {}  # by size
+        self._outputs: list[DeviceBuffer] = []  # free ones
+        self._output_columns = self._output_bytes = 0
         self.n_bytes = 0  # taken in all
         self.sealed = False  # while a pass is recorded nothing new may be taken
 
+    def reserve_outputs(self, n_buffers: int, n_rows: int, n_columns: int) -> None:
+        """Memory for so many arrays [up to n_rows, n_columns] at a time, which passes of every shape share."""
+        self._output_columns, self._output_bytes = n_columns, 4 * n_rows * n_columns
+        self._outputs = [self._device.allocate(self._output_bytes) for _ in range(n_buffers)]
+        self.n_bytes += n_buffers * self._output_bytes
+
     def take(self, *shape: int) -> DeviceArray:
         """Uninitialized float32."""
-        lease = self._lease(4 * math.prod(shape))
+        n_bytes = 4 * math.prod(shape)
+        if shape[-1] == self._output_columns and n_bytes <= self._output_bytes and self._outputs:
+            lease = Lease(self._outputs.pop(), self._outputs)
+        else:
+            lease = self._lease(n_bytes)
         return DeviceArray(lease.buffer.pointer, shape, lease)
 
     def take_with_int8(self, n_rows: int, n: int) -> DeviceArray:

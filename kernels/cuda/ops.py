@@ -32,6 +32,7 @@ from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
 from kernels.ops import ATTENTIONS, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+from kernels.recordings import Recordings
 
 THREADS = 256  # of the kernels in activations.cu that work on single values
 EMBED_COLUMNS = {"tiles": 64 * 32, "rows": 64 * 32, "dense": 64}  # of a block of threads, by layout
@@ -41,6 +42,8 @@ WORKSPACE_SHARE = 8
 ARRIVALS = 1 << 13
 #: A block table has this many columns or twice, four times, ... as many, so that few passes are recorded.
 LEAST_TABLE_COLUMNS = 16
+#: Arrays as wide as the vocabulary that a pass holds at a time: logits, and logits with penalties and biases.
+N_OUTPUTS = 2
 
 
 class CudaOps:
@@ -139,9 +142,17 @@ class CudaOps:
             columns *= 2
         return 1 << (n_seqs - 1).bit_length(), columns
 
-    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+    def reserve_outputs(self, n_rows: int, n_columns: int) -> None:
+        padded, _ = self.padded_pass(n_rows, 1)
+        self._arena.reserve_outputs(N_OUTPUTS, padded, n_columns)
+
+    def output_bytes(self, n_rows: int, n_columns: int) -> int:
+        padded, _ = self.padded_pass(n_rows, 1)
+        return N_OUTPUTS * 4 * padded * n_columns
+
+    def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
         self._indices.send()
-        return self._recorder.run((key, self._indices.place), compute)
+        return self._recorder.run(recordings, (key, self._indices.place), compute)
 
     def to_host(self, x: DeviceArray) -> np.ndarray:
         n_bytes = 4 * int(np.prod(x.shape))

@@ -10,6 +10,7 @@ from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
+from kernels.recordings import Recordings
 from kernels.reference import choice
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
@@ -67,7 +68,13 @@ class ReferenceOps:
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
         return n_seqs, n_columns
 
-    def recorded(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+    def reserve_outputs(self, n_rows: int, n_columns: int) -> None:
+        """Every result here has memory of its own."""
+
+    def output_bytes(self, n_rows: int, n_columns: int) -> int:
+        return 4 * n_rows * n_columns
+
+    def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
         return compute()
 
     def to_host(self, x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ def test_q8_0_takes_a_scale_of_two_bytes_for_32_values():
 def test_a_type_that_the_backend_does_not_cache_is_refused_in_one_line():
     config = EngineConfig(kv_memory_bytes=10_000)
     with pytest.raises(EspalierError, match=r"--kv-type is 'q8_0'; the fake backend caches f16"):
-        new_kv_cache(FakeOps(), KVShape(3, 2, 4, "q8_0"), config, ctx_size=32)
+        new_kv_cache(FakeOps(), KVShape(3, 2, 4, "q8_0"), config, ctx_size=32, n_vocab=10)
 
 
 def test_with_memory_to_spare_every_sequence_of_a_batch_gets_its_context():
@@ -71,7 +71,7 @@ def test_kv_memory_beyond_what_is_free_is_refused():
 
 def test_the_cache_knows_what_it_holds():
     config = EngineConfig(kv_memory_bytes=10_000, kv_block_size=16)
-    kv = new_kv_cache(FakeOps(), KVShape(n_layer=3, n_head_kv=2, head_dim=4), config, ctx_size=90)
+    kv = new_kv_cache(FakeOps(), KVShape(n_layer=3, n_head_kv=2, head_dim=4), config, ctx_size=90, n_vocab=10)
     assert kv.block_bytes == 3 * 2 * 16 * 2 * 4 * 2
     assert (kv.n_blocks, kv.n_tokens, kv.nbytes) == (6, 6 * 16, 6 * kv.block_bytes)
     assert len(kv.layers) == 3
@@ -83,7 +83,9 @@ def test_an_allocation_that_fails_is_one_clear_line():
             raise MemoryError
 
     with pytest.raises(ResourceError, match=r"no memory for a KV cache of 9\.0 KiB: lower --kv-memory"):
-        new_kv_cache(FullOps(), KVShape(3, 2, 4), EngineConfig(kv_memory_bytes=10_000), ctx_size=32)
+        new_kv_cache(
+            FullOps(), KVShape(3, 2, 4), EngineConfig(kv_memory_bytes=10_000), ctx_size=32, n_vocab=10
+        )
 
 
 @pytest.mark.parametrize("kv_memory_bytes", [None, 10 * BLOCK])

@@ -5,6 +5,7 @@ import pytest
 
 from kernels.cpu.ops import CpuOps
 from kernels.random_weights import random_weight
+from kernels.recordings import Recordings
 
 BOTH = frozenset({"linear", "embed"})
 
@@ -16,12 +17,13 @@ class Pass:
         self.ops = ops
         data = random_weight("IQ2_KT", 256, 256, np.random.default_rng(3))
         self.weight = ops.load_quant("IQ2_KT", (256, 256), data, BOTH)
+        self.recordings = Recordings()
         self.n_computed = 0
 
     def run(self, ids: list[int], key: object = "key") -> np.ndarray:
         self.ops.begin_step()
         token_ids = self.ops.index_array(np.array(ids))
-        return self.ops.recorded(key, lambda: self.compute(token_ids))
+        return self.ops.recorded(self.recordings, key, lambda: self.compute(token_ids))
 
     def compute(self, token_ids: np.ndarray) -> np.ndarray:
         self.n_computed += 1
@@ -50,7 +52,7 @@ def test_other_arrays_before_the_pass_mean_another_recording(passes: Pass) -> No
     passes.ops.begin_step()
     passes.ops.index_array(np.arange(40))
     ids = passes.ops.index_array(np.array([5, 6]))  # not where it lay
-    got = passes.ops.recorded("key", lambda: passes.compute(ids)).copy()
+    got = passes.ops.recorded(passes.recordings, "key", lambda: passes.compute(ids)).copy()
     np.testing.assert_array_equal(got, passes.expected([5, 6]))
 
 
@@ -89,4 +91,4 @@ def test_a_pass_that_fails_while_it_is_recorded_leaves_nothing_behind(passes: Pa
 
 def test_programs_are_recorded_one_at_a_time(passes: Pass) -> None:
     with pytest.raises(ValueError, match="being recorded already"):
-        passes.ops.recorded("outer", lambda: passes.run([1], key="inner"))
+        passes.ops.recorded(passes.recordings, "outer", lambda: passes.run([1], key="inner"))

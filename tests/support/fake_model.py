@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
+from kernels.recordings import Recordings
 from kernels.reference import choice
 
 N_VOCAB = 17
@@ -51,7 +52,15 @@ class FakeOps:
     def padded_pass(self, n_seqs: int, n_columns: int) -> tuple[int, int]:
         return n_seqs, n_columns
 
-    def recorded(self, key: Hashable, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    def reserve_outputs(self, n_rows: int, n_columns: int) -> None:
+        pass
+
+    def output_bytes(self, n_rows: int, n_columns: int) -> int:
+        return 4 * n_rows * n_columns
+
+    def recorded(
+        self, recordings: Recordings, key: Hashable, compute: Callable[[], np.ndarray]
+    ) -> np.ndarray:
         return compute()
 
     def index_array(self, values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from engine.loading.synthetic import SyntheticShape
 from kernels.cpu.call_clock import clocked_calls
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
+from kernels.recordings import Recordings
 from support.tiny_models import write_tiny_llama
 from tools import bench, synthetic_file
 from tools.bench import BenchOptions
@@ -95,7 +96,8 @@ def test_a_step_is_told_by_its_calls(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_clock_leaves_the_backend_as_it_was(cpu_ops: CpuOps) -> None:
     native, x = cpu_ops._native, np.ones((1, 4), np.float32)
-    run = lambda: cpu_ops.recorded("two", lambda: cpu_ops.add(cpu_ops.add(x, x), x))  # noqa: E731
+    recordings = Recordings()
+    run = lambda: cpu_ops.recorded(recordings, "two", lambda: cpu_ops.add(cpu_ops.add(x, x), x))  # noqa: E731
     run()
     with clocked_calls(cpu_ops) as clock:
         assert (run() == 3).all()
