@@ -50,7 +50,7 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
     """
     texts = _texts(metadata, "tokens", MAX_TOKEN_BYTES)
     scores = _scores(_list_of(metadata, "scores", len(texts))) if scored else []
-    kinds = _kinds(_list_of(metadata, "token_type", len(texts)))
+    kinds = _kinds(metadata, texts)
     named, notes = read_special_ids(metadata, len(texts))
     named_ends = {i for name in ("eos", "eot", "eom") if (i := named[name]) is not None}
     _angled_specials_become_control(texts, kinds, {*named_ends, named["bos"]})
@@ -139,7 +139,11 @@ def _scores(values: list) -> list[float]:
     return [float(value) for value in values]
 
 
-def _kinds(values: list) -> list[TokenKind]:
+def _kinds(metadata: Mapping[str, Any], texts: list[str]) -> list[TokenKind]:
+    """As the file has them. Without the key all are normal but the bytes, which their texts tell, as in llama.cpp."""
+    if PREFIX + "token_type" not in metadata:
+        return [TokenKind.BYTE if BYTE_TOKEN.fullmatch(text) else TokenKind.NORMAL for text in texts]
+    values = _list_of(metadata, "token_type", len(texts))
     for token_id, value in enumerate(values):
         if not isinstance(value, int) or value not in FILE_KINDS:
             raise ModelFileError(

@@ -38,6 +38,35 @@ BATCHES = {
     **{PLAIN: (1, 3), MATMUL: (2, 67)},
 }
 FORMS = [(name, form) for name in QUANTIZED for form in (BATCHES if name in TILED_TYPES else (PLAIN, MATMUL))]
+#: What CUDA adds to kernels/common depends on these properties of a type: one type of each kind. A type takes
+#: a second to compile for the emulation, so the others are in `make test-slow`; CPU tests decode every type.
+QUICK_TYPES = frozenset(
+    {
+        *TILED_TYPES,
+        *("Q4_0", "MXFP4"),  # blocks of 32 with a factor: float16, exponent
+        *("Q4_1", "Q4_K"),  # a minimum: a float16, integers
+        *("IQ3_S", "Q6_K", "IQ4_K"),  # one scale a 32-block, two signed ones
+        *(
+            "IQ4_KS",
+            "IQ2_KS",
+            "Q8_KV",
+            "IQ1_S_32",
+            "IQ1_M_32",
+        ),  # row headers: float32, float16, two fields, scales in dots
+        *("IQ2_KT_V1", "IQ4_KT_V1"),  # weights of 16 bits; a mean
+        *DENSE,
+    }
+)
+
+
+def slow_unless_quick(type_name: str, *values: object) -> Any:
+    """A test's parameters, type_name first."""
+    marks = () if type_name in QUICK_TYPES else (pytest.mark.slow,)
+    return pytest.param(type_name, *values, marks=marks, id="-".join((type_name, *map(shown, values))))
+
+
+def shown(value: object) -> str:
+    return value.kernel if isinstance(value, LinearForm) else str(value)
 
 
 def width(type_name: str) -> int:
@@ -67,7 +96,7 @@ def assert_same_bits(got: np.ndarray, expected: np.ndarray, where: object = "") 
     )
 
 
-@pytest.mark.parametrize(("type_name", "form"), FORMS, ids=[f"{name}-{form.kernel}" for name, form in FORMS])
+@pytest.mark.parametrize(("type_name", "form"), [slow_unless_quick(*pair) for pair in FORMS])
 def test_every_form_gives_the_bits_of_linear_int8_in_any_thread_order(
     cuda_ops: Ops, monkeypatch: pytest.MonkeyPatch, type_name: str, form: LinearForm
 ) -> None:
@@ -162,7 +191,7 @@ def test_dense_weights_give_the_bits_of_linear_int8_in_any_thread_order(
                 assert_same_bits(linear(cuda_ops, x[:n].copy(), weight)[0], expected[:n], order)
 
 
-@pytest.mark.parametrize("type_name", TYPES)
+@pytest.mark.parametrize("type_name", [slow_unless_quick(name) for name in TYPES])
 def test_rows_decode_as_the_reference_does_from_file_bytes_and_tiles(cuda_ops: Ops, type_name: str) -> None:
     """Any bytes at all, infinite and NaN factors among them; NaN equals NaN."""
     rng = generator(type_name)

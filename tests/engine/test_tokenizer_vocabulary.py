@@ -54,6 +54,16 @@ def test_a_broken_vocabulary_is_refused_in_one_line(keys, message):
     assert len(str(refused.value)) < 300
 
 
+def test_without_token_types_bytes_and_the_named_specials_are_known_by_their_texts():
+    tokenizer, whole = (
+        load_tokenizer(spm_metadata(pieces_with(), **keys)) for keys in ({"token_type": None}, {})
+    )
+    for text in ("Hello", "a\u00e9\u4e16</s><s>"):
+        ids = whole.encode(text, add_special=True, parse_special=True)
+        assert tokenizer.encode(text, add_special=True, parse_special=True) == ids
+    assert tokenizer.is_control(2)
+
+
 def test_lists_may_be_arrays_and_tokens_bytes():
     pieces = pieces_with()
     tokenizer = load_tokenizer(
