@@ -7,7 +7,7 @@ from typing import Any
 from engine import SamplingParams
 from server.errors import ApiError
 from server.schemas.fields import Values
-from server.schemas.values import MAX_STOPS
+from server.schemas.values import MAX_COUNT, MAX_STOPS
 
 #: Fields of the table that are fields of SamplingParams, under the same name.
 SAMPLING = (
@@ -21,6 +21,8 @@ SAMPLING = (
     "logit_bias",
     "seed",
     "ignore_eos",
+    "min_tokens",
+    "allowed_token_ids",
 )
 _STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
 
@@ -42,8 +44,11 @@ def generation_fields(values: Values, *, default_max_tokens: int | None) -> dict
     stream = values.first("stream", False)
     options = _stream_options(values.first("stream_options", {}), stream)
     given = {name: values.first(name) for name in SAMPLING}
+    max_tokens = _limit(values, default_max_tokens)
+    if values.first("ban_eos_token"):
+        given["min_tokens"] = MAX_COUNT if max_tokens is None else max_tokens
     params = SamplingParams(
-        max_tokens=_limit(values, default_max_tokens),
+        max_tokens=max_tokens,
         **{name: value for name, value in given.items() if value is not None},
     )
     return {

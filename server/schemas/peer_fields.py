@@ -9,7 +9,7 @@ from typing import Any
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.openai_fields import accepted, honoured, refused
 from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
-from server.schemas.values import BOOLEAN, count, sampling_number
+from server.schemas.values import BOOLEAN, TOKEN_IDS, count, sampling_number
 
 _PENALTIES = {
     "repetition_penalty": 1,
@@ -100,8 +100,13 @@ _SAMPLING: tuple[RequestField, ...] = (
 
 _LENGTH: tuple[RequestField, ...] = (
     honoured("ignore_eos", "The answer goes on after an end-of-text token.", kind=BOOLEAN),
-    refused("min_tokens min_new_tokens min_length", "a least length of the answer", 0),
-    refused("ban_eos_token bypass_eos use_default_badwordsids", "a ban on the end of the answer"),
+    honoured(
+        "min_tokens min_new_tokens min_length",
+        "So many tokens come before one that ends the answer; a stop string ends it all the same.",
+        kind=count(0),
+    ),
+    honoured("ban_eos_token use_default_badwordsids", "No token ends the answer.", kind=BOOLEAN),
+    refused("bypass_eos", "an answer that goes on after its end: send ignore_eos"),
     refused("stop_token_ids", "token ids that end the answer"),
     refused("stop_regex", "patterns that end the answer"),
     refused("custom_stopping_strings", "stop strings within one string: send a list as stop"),
@@ -130,7 +135,7 @@ _CONSTRAINTS: tuple[RequestField, ...] = (
         "guided_decoding_backend guided_whitespace_pattern preserved_tokens grammar_retain_state",
         "Act with a grammar, which is refused.",
     ),
-    refused("allowed_token_ids allowed_tokens", "tokens that alone are allowed: use logit_bias"),
+    honoured("allowed_token_ids allowed_tokens", "No other token can be chosen.", kind=TOKEN_IDS),
     refused(
         "bad_words bad_words_ids banned_tokens banned_strings banned_regex custom_token_bans",
         "words that may not come: ban token ids by logit_bias -100",

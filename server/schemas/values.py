@@ -142,6 +142,12 @@ def _token_id(key: Any, name: str) -> int:
     return integer_of(key, name)
 
 
+def _token_ids(value: Any, name: str) -> frozenset[int]:
+    if not isinstance(value, list):
+        raise wrong(name, "a list of token ids")
+    return frozenset(integer_of(token_id, name) for token_id in value)
+
+
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:
     """Messages stay plain objects: the chat template decides what it reads of them."""
     if not isinstance(value, list):
@@ -175,6 +181,7 @@ SEED = Kind({"type": "integer"}, _seed)
 STOPS = Kind({"anyOf": [{"type": "string"}, {**_TEXTS, "maxItems": MAX_STOPS}]}, _stops)
 _BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 _PAIR = {"type": "array", "prefixItems": [{"type": "integer"}, _BIAS], "minItems": 2, "maxItems": 2}
+TOKEN_IDS = Kind(_IDS, _token_ids)
 LOGIT_BIAS = Kind(
     {"anyOf": [{"type": "object", "additionalProperties": _BIAS}, {"type": "array", "items": _PAIR}]},
     _logit_bias,

@@ -75,6 +75,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "banned_tokens": [], "bypass_eos": False, "use_default_badwordsids": False, "stop_sequence": ["\nYou:"],
         "trim_stop": True, "memory": "", "grammar": "", "dynatemp_range": 0, "xtc_probability": 0, "mirostat": 0,
     },
+    "aiperf": {
+        "messages": [USER], "stream": True, "max_completion_tokens": 4, "min_tokens": 4, "ignore_eos": True,
+        "stream_options": {"include_usage": True},
+    },
     "Qwen's switch": {
         "messages": [USER], "max_tokens": 4, "chat_template_kwargs": {"enable_thinking": False},
     },

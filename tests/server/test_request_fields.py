@@ -28,7 +28,7 @@ GREEDY = {"temperature": 0, "max_tokens": 3, "ignore_eos": True}
 #: A value that asks for something, for the refused fields whose first try would be taken for another type.
 ASKING = ({"some": "thing"}, [17], "something", 17, -17.5, True)
 #: Parameters of the engine whose fields are still refused.
-UNSERVED = {"min_tokens", "logprobs", "allowed_token_ids", "sampler_order"}
+UNSERVED = {"logprobs", "sampler_order"}
 ROWS = [(route, name, field) for route in READERS for name, field in FIELDS.of_route(route).items()]
 
 
@@ -130,6 +130,12 @@ def test_every_parameter_of_the_sampler_can_be_set_by_a_field(route: str) -> Non
         ({"logit_bias": {"5": 1, "6.0": -2.5}}, "logit_bias", {5: 1.0, 6: -2.5}),
         ({"logit_bias": [[5, 1], [6.0, -100]]}, "logit_bias", {5: 1.0, 6: -100.0}),
         ({"logit_bias": []}, "logit_bias", {}),
+        ({"min_new_tokens": 4.0}, "min_tokens", 4),
+        ({"ban_eos_token": True, "max_tokens": 9}, "min_tokens", 9),
+        ({"ban_eos_token": True, "max_tokens": -1}, "min_tokens", MAX_COUNT),
+        ({"ban_eos_token": False}, "min_tokens", 0),
+        ({"allowed_token_ids": [5, 6.0]}, "allowed_token_ids", {5, 6}),
+        ({"allowed_token_ids": []}, "allowed_token_ids", None),
     ],
 )
 @pytest.mark.parametrize("route", READERS)
@@ -308,3 +314,17 @@ def test_a_share_of_nothing_is_the_likeliest_token_and_any_temperature_gives_tok
     for temperature in (1e-300, 2.5, 1e308):
         answer = post(server, COMPLETIONS, temperature=temperature).json()
         assert answer["usage"]["completion_tokens"] == GREEDY["max_tokens"]
+
+
+def test_only_the_allowed_tokens_are_chosen(server: ServerProcess) -> None:
+    def text(**extra: Any) -> str:
+        return post(server, COMPLETIONS, **extra).json()["choices"][0]["text"]
+
+    assert text(allowed_token_ids=[300]) == text(logit_bias={"300": 100}, seed=1) != text()
+    wrong = post(server, COMPLETIONS, allowed_token_ids=[10**6])
+    assert wrong.json()["error"]["param"] == "allowed_token_ids"
+
+
+def test_a_least_length_above_the_limit_is_refused(server: ServerProcess) -> None:
+    assert post(server, COMPLETIONS, min_tokens=3).status_code == 200
+    assert post(server, COMPLETIONS, min_tokens=4).json()["error"]["param"] == "min_tokens"
