@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server import sse
-from server.body import read_json
+from server.body import read_request
 from server.generation import close_all, usage_of
 from server.schemas.chat import chat_request
 from server.service import Service, collect
@@ -17,7 +17,7 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     service: Service = request.app.state.service
     service.require_ready()
-    asked = chat_request(await read_json(request))
+    asked = await read_request(request, chat_request)
     model = service.model_named(asked.model)
     prompt_ids = await service.encode_chat(request, asked.messages, asked.template_variables)
     answers = await service.begin([prompt_ids], asked.params, [*asked.stops, *service.chat_template.stops])

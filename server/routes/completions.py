@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server import sse
-from server.body import read_json
+from server.body import read_request
 from server.generation import close_all, usage_of
 from server.schemas.completions import completion_request
 from server.service import Service, collect
@@ -17,7 +17,7 @@ router = APIRouter()
 async def completions(request: Request) -> Response:
     service: Service = request.app.state.service
     service.require_ready()
-    asked = completion_request(await read_json(request))
+    asked = await read_request(request, completion_request)
     model = service.model_named(asked.model)
     prompts = [
         await service.encode_text(request, p, parse_special=asked.parse_special) if isinstance(p, str) else p

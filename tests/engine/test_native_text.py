@@ -1,7 +1,6 @@
 """The tokenizer's native loops against their plain judges: SPM merging, and the search for token texts."""
 
 import random
-import threading
 
 import pytest
 from hypothesis import given
@@ -10,12 +9,14 @@ from hypothesis import strategies as st
 from engine.text.special_tokens import WINDOW, TokenMatcher
 from engine.text.tokenizer import load_tokenizer
 from kernels.cpu._native import SpmMerger, TokenFinder
+from support.interpreter_lock import share_of_longest_pause
 from support.matcher_judge import spans
 from support.spm_judge import SpmJudge
 from support.vocabularies import (
     NORMAL,
     UNKNOWN,
     UNUSED,
+    bpe_metadata,
     pieces_with,
     random_texts,
     shared_metadata,
@@ -119,12 +120,12 @@ def test_what_the_native_side_cannot_take_is_refused():
         SMALL._encoder.encode("a\ud800")
 
 
-def test_other_threads_run_while_a_text_is_merged():
-    """A counter in Python gets on while a million letters without a boundary are merged."""
-    text, counted, done = "the" * 300_000, 0, threading.Event()
-    thread = threading.Thread(target=lambda: (SMALL._encoder.encode(text), done.set()))
-    thread.start()
-    while not done.is_set():
-        counted += 1
-    thread.join()
-    assert counted > 10_000  # with the lock held: the few hundred of one switch interval before and after
+@pytest.mark.parametrize("tokenizer", [SMALL, load_tokenizer(bpe_metadata())], ids=["spm", "bpe"])
+def test_other_threads_run_while_a_text_is_encoded(tokenizer):
+    """Half a million letters without a place to cut: one call of the encoder."""
+    assert share_of_longest_pause(lambda: tokenizer._encoder.encode("the" * 200_000)) < 0.6
+
+
+def test_other_threads_run_while_special_tokens_are_searched():
+    matcher = TokenMatcher({"<|ab": 0, "<<<|a": 1})
+    assert share_of_longest_pause(lambda: matcher._finder.find("<" * 8_000_000, 0, 8_000_000, True)) < 0.6

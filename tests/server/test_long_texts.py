@@ -1,6 +1,7 @@
 """Prompts that are too long are refused at once, whatever form they have; texts are worked on in bounded threads."""
 
 import asyncio
+import json
 import threading
 import time
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from server.body import parse_object
 from server.text_pool import LONG_TEXT, TextPool
+from support.interpreter_lock import share_of_longest_pause
 from support.server_process import ServerProcess
 
 BLOB = "qz" * 500_000
@@ -84,3 +87,9 @@ def test_short_texts_do_not_wait_for_long_ones_and_long_ones_are_few_at_once() -
 
     assert asyncio.run(scenario()) == "short"
     assert 1 <= most[0] <= 4
+
+
+def test_other_threads_run_while_a_long_list_of_numbers_is_parsed() -> None:
+    """Half a million token ids and as many fractions."""
+    raw = json.dumps({"prompt": list(range(500_000)), "x": [0.5] * 500_000}).encode()
+    assert share_of_longest_pause(lambda: parse_object(raw)) < 0.6
