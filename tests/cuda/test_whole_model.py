@@ -205,6 +205,28 @@ def greedy_texts(loaded: LoadedModel) -> dict[str, list[int]]:
     return got
 
 
+def test_a_step_may_have_more_changes_of_logits_than_the_memory_of_its_first_steps(
+    tiny: Path, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every token that a request has is one: here the memory grows again and again, also between recorded steps."""
+    monkeypatch.setattr("kernels.cuda.arena.INDEX_BYTES", 2048)
+    prompt = list(range(3, 30))
+    params = replace(
+        GREEDY, max_tokens=30, repetition_penalty=1.3, logit_bias=dict.fromkeys(range(40, 90), 0.1)
+    )
+    with cuda_device():
+        backends = [cpu_ops, load_backend("cuda")]
+        texts = []
+        for ops in backends:
+            engine = Engine(
+                load_model(tiny, ops), EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, ctx_size=64)
+            )
+            for name in "ab":
+                engine.add(name, prompt, params)
+            texts.append([event.token_ids for _ in range(30) for event in engine.step()])
+    assert texts[0] == texts[1]
+
+
 def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
     assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
 
