@@ -23,7 +23,7 @@ logger = logging.getLogger("espalier.server")
 
 # The event loop gives the interpreter's lock away with each write to a socket, and gets it back from a busy engine or
 # tokenizer only after this time: Python's 5 ms would be 5 ms an answer.
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.001
 OTHER_FILES = 64  # that the process has open beside its connections, or may have
 GRACE_SECONDS = 2.0  # of the drain time, kept for telling the streams that are left
 
