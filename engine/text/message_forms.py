@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from engine.text.messages import Arguments
+from engine.text.messages import ROLES, Arguments
 
 Message = dict[str, Any]
 
@@ -43,6 +43,7 @@ class Form:
     system: System = System.OWN
     null_as_text: bool = False
     arguments_as_text: bool = False
+    others_as_user: bool = False  # a role that is nobody's, such as critic, is the user's
 
 
 class Misfit(Exception):
@@ -76,7 +77,9 @@ def forms_for(messages: Sequence[Message], traits: Traits) -> Iterator[Form]:
         systems += [System.LEADING, System.FOLDED] if traits.shows_system else [System.FOLDED]
     has_arguments = any(isinstance(_arguments(f), Arguments) for f in _functions(messages))
     has_null = any(message["content"] is None for message in messages)
-    choices = itertools.product(systems or [System.OWN], _both_if(has_null), _both_if(has_arguments))
+    has_others = any(message["role"] not in ROLES for message in messages)
+    booleans = map(_both_if, (has_null, has_arguments, has_others))
+    choices = itertools.product(systems or [System.OWN], *booleans)
     return itertools.starmap(Form, choices)
 
 
@@ -93,6 +96,8 @@ def _both_if(differs: bool) -> tuple[bool, ...]:
 
 
 def _with_known_role(message: Message, traits: Traits, form: Form) -> Message:
+    if form.others_as_user and message["role"] not in ROLES:
+        return message | {"role": "user"}
     keeps = traits.knows_developer and form.system is System.OWN
     return message if message["role"] != "developer" or keeps else message | {"role": "system"}
 

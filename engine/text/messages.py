@@ -5,6 +5,7 @@ What depends on the template (is a null content null or ""? are arguments a mapp
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,11 @@ from engine.errors import RequestError
 from engine.text.budget import MAX_INT_BITS
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+MAX_ROLE = 64  # characters of a role that is none of these: templates print it
+#: Types of a part -> its key that holds text, as OpenAI's two APIs name them.
+PART_TEXTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+#: Types of parts that hold what the model thought: it goes where templates look for it, not into the answer.
+THOUGHTS = {"thinking": "thinking", "reasoning": "text", "redacted_thinking": "text"}
 MAX_NESTING = 64  # lists and objects in each other, in a message and in a call's arguments
 
 
@@ -48,7 +54,11 @@ def texts_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         functions = (
             [c.get("function") for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
         )
-        places = [(parts, "text"), ([*functions, message.get("function_call")], "arguments")]
+        places = [
+            (parts, "text"),
+            (parts, "refusal"),
+            ([*functions, message.get("function_call")], "arguments"),
+        ]
         for holders, key in places:
             for holder in holders:
                 if isinstance(holder, dict) and isinstance(holder.get(key), str):
@@ -101,10 +111,14 @@ def check_value(value: Any, where: str) -> None:
 def _normalized(message: Mapping[str, Any], where: str) -> dict[str, Any]:
     check_value(message, where)
     role = message.get("role")
-    if not isinstance(role, str) or role not in ROLES:
-        raise RequestError(f"{where}.role must be one of {', '.join(sorted(ROLES))}", param=f"{where}.role")
+    if not isinstance(role, str) or not 0 < len(role) <= MAX_ROLE:
+        raise RequestError(
+            f"{where}.role must be a word such as {', '.join(sorted(ROLES))}", param=f"{where}.role"
+        )
     normalized = _without_empty(message) | {"role": role}
-    normalized["content"] = _checked_content(message.get("content"), f"{where}.content")
+    normalized["content"], thoughts = _checked_content(message.get("content"), f"{where}.content")
+    if thoughts:
+        normalized.setdefault("reasoning_content", "\n".join(thoughts))
     if isinstance(calls := normalized.get("tool_calls"), list | tuple):
         normalized["tool_calls"] = [_normalized_call(call) for call in calls]
     if "function_call" in normalized:
@@ -151,20 +165,39 @@ def _parsed_arguments(given: Any) -> Any:
     return Arguments(value, given) if isinstance(value, dict) else given
 
 
-def _checked_content(content: Any, where: str) -> str | list[Mapping[str, Any]] | None:
+def _checked_content(content: Any, where: str) -> tuple[str | list[dict[str, Any]] | None, list[str]]:
+    """The content with parts of type text alone, and the thoughts among its parts."""
     if content is None or isinstance(content, str):
-        return content
+        return content, []
     if not isinstance(content, list | tuple):
         raise RequestError(f"{where} must be a string or a list of parts", param=where)
-    for part in content:
-        _check_part(part, where)
-    return list(content)
+    texts: list[dict[str, Any]] = []
+    thoughts: list[str] = []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        kind = kind if isinstance(kind, str) else ""
+        if kind in THOUGHTS:
+            thought = part.get(THOUGHTS[kind])
+            thoughts += [thought] if isinstance(thought, str) else []
+        elif kind in PART_TEXTS:
+            text = _part_text(part, PART_TEXTS[kind], f"{where}.[{i}]")
+            texts.append(part if kind == "text" else {"type": "text", "text": text})
+        else:
+            raise _other_part(kind, f"{where}.[{i}]")
+    return texts, thoughts
 
 
-def _check_part(part: Any, where: str) -> None:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind != "text":
-        shown = ascii(kind)[:40]
-        raise RequestError(f"{where} has a part of type {shown}; this model reads text only", param=where)
-    if not isinstance(part.get("text"), str):
-        raise RequestError(f"{where} has a text part without a text", param=where)
+def _part_text(part: Mapping[str, Any], key: str, where: str) -> str:
+    text = part.get(key)
+    if not isinstance(text, str):
+        raise RequestError(f"{where}.{key} must be a string", param=f"{where}.{key}")
+    return text
+
+
+def _other_part(kind: str, where: str) -> RequestError:
+    """Images and sound, mostly. The type is shown where it is a word: nothing that was sent is repeated whole."""
+    shown = kind if re.fullmatch(r"[a-z0-9_]{1,32}", kind) else "another kind"
+    known = ", ".join(PART_TEXTS)
+    return RequestError(
+        f"{where} is a part of type {shown}; this model reads text only ({known})", param=where
+    )

@@ -156,7 +156,7 @@ def _messages(value: Any, name: str) -> list[dict[str, Any]]:
         raise ApiError(400, f"{name} has {len(value)} messages; 1 to {MAX_MESSAGES} are taken", param=name)
     for index, message in enumerate(value):
         if not isinstance(message, dict):
-            raise wrong(f"{name}.{index}", "an object with a role and a content")
+            raise wrong(f"{name}.[{index}]", "an object with a role and a content")
     return value
 
 

@@ -70,13 +70,15 @@ def test_a_file_without_a_template_gets_the_plain_one():
 BAD_MESSAGES = [
     ([], "messages"),
     ([{"content": "x"}], "messages.[0].role"),
-    ([USER, {"role": "robot", "content": "x"}], "messages.[1].role"),
+    ([USER, {"role": "", "content": "x"}], "messages.[1].role"),
+    ([USER, {"role": "x" * 65, "content": "x"}], "messages.[1].role"),
     ([{"role": ["user"], "content": "x"}], "messages.[0].role"),
     ([{"role": "user", "content": 7}], "messages.[0].content"),
     ([{"role": "user", "content": {"type": "text"}}], "messages.[0].content"),
-    ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages.[0].content"),
-    ([{"role": "user", "content": [{"type": "text"}]}], "messages.[0].content"),
-    ([{"role": "user", "content": ["x"]}], "messages.[0].content"),
+    ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages.[0].content.[0]"),
+    ([{"role": "user", "content": [{"type": ["text"]}]}], "messages.[0].content.[0]"),
+    ([{"role": "user", "content": [{"type": "text"}]}], "messages.[0].content.[0].text"),
+    ([{"role": "user", "content": ["x"]}], "messages.[0].content.[0]"),
 ]
 
 
@@ -86,6 +88,36 @@ def test_bad_messages_name_their_place(messages, param):
         template(CHATML).render(messages)
     assert refused.value.param == param
     assert "\n" not in str(refused.value)
+
+
+def test_a_role_of_nobodys_is_shown_as_it_is_or_is_the_users():
+    """A template that prints roles shows it; one that refuses it gets the words as the user's."""
+    messages = [{"role": "critic", "content": "Too long."}]
+    assert "critic\nToo long." in template(CHATML).render(messages)
+    assert template(MISTRAL).render(messages) == template(MISTRAL).render([USER | {"content": "Too long."}])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_text", "text": "Hm."},
+        {"type": "output_text", "text": "Hm."},
+        {"type": "refusal", "refusal": "Hm."},
+    ],
+)
+def test_parts_that_hold_text_are_text_whatever_their_type(part):
+    as_text = template(CHATML).render([USER, {"role": "assistant", "content": "Hm."}, USER])
+    assert template(CHATML).render([USER, {"role": "assistant", "content": [part]}, USER]) == as_text
+
+
+def test_thoughts_among_the_parts_go_where_templates_look_for_them():
+    source = "{{ messages[0].reasoning_content }}|{{ messages[0].content }}"
+    parts = [
+        {"type": "thinking", "thinking": "So."},
+        {"type": "redacted_thinking"},
+        {"type": "text", "text": "Yes."},
+    ]
+    assert template(source).render([{"role": "assistant", "content": parts}]) == "So.|Yes."
 
 
 def test_a_templates_own_refusal_reaches_the_user():

@@ -75,6 +75,16 @@ BODIES: dict[str, dict[str, Any]] = {
         "banned_tokens": [], "bypass_eos": False, "use_default_badwordsids": False, "stop_sequence": ["\nYou:"],
         "trim_stop": True, "memory": "", "grammar": "", "dynatemp_range": 0, "xtc_probability": 0, "mirostat": 0,
     },
+    "roles and parts of all kinds": {
+        "messages": [
+            {"role": "developer", "content": None}, {"role": "critic", "content": "x"},
+            {"role": "user", "content": []},
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+            {"role": "function", "name": "f", "content": [{"type": "input_text", "text": "hi"}]},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, USER,
+        ],
+        "max_tokens": 4,
+    },
     "aiperf": {
         "messages": [USER], "stream": True, "max_completion_tokens": 4, "min_tokens": 4, "ignore_eos": True,
         "stream_options": {"include_usage": True},

@@ -87,7 +87,7 @@ def chat_body(extra: str) -> bytes:
 HOSTILE: list[bytes] = [
     b"", b"null", b"[]", b"1", b'"text"', b"{", b"{}", b"\xff\xfe\x00", b"\x00\x01\x02" * 50, b"\xef\xbb\xbf{}",
     b'{"messages":[]}', b'{"messages":null}', b'{"messages":"hi"}', b'{"messages":[1]}', b'{"messages":[{}]}',
-    b'{"messages":[{"role":"king","content":"a"}]}', b'{"messages":[{"role":"user","content":5}]}',
+    b'{"messages":[{"role":"","content":"a"}]}', b'{"messages":[{"role":"user","content":5}]}',
     b'{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}',
     b'{"messages":[{"role":"user","content":"\\ud800"}]}', b'{"messages":[{"role":"\\udfff","content":"a"}]}',
     b'{"messages":[{"role":"user","content":"a"}],"messages":[{"role":"user","content":"b"}]}',
@@ -113,8 +113,15 @@ def test_hostile_bodies_are_small_refusals_that_echo_nothing(server: ServerProce
 
 
 def test_what_was_sent_is_never_in_the_answer(server: ServerProcess) -> None:
-    for body in ({"messages": "SECRET-WORDS"}, {"messages": [{"role": "SECRET-WORDS", "content": "x"}]}):
-        assert_refused(httpx.post(f"{server.url}/v1/chat/completions", json=body), secret="SECRET-WORDS")
+    secret = "SECRET-WORDS"
+    for messages in (
+        secret,
+        [secret],
+        [{"role": secret * 6, "content": "x"}],
+        [{"role": "user", "content": [{"type": secret}]}],
+    ):
+        body = {"messages": messages}
+        assert_refused(httpx.post(f"{server.url}/v1/chat/completions", json=body), secret=secret)
 
 
 @pytest.mark.parametrize(
