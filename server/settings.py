@@ -1,7 +1,8 @@
 """Every setting of the server: its meaning, default, unit, flag and environment variable, in one place.
 
 A flag beats its environment variable, which beats the default. The command line takes its help from here, `resolve`
-builds a Settings, and docs/configuration.md is written from it; nothing else reads the environment.
+builds a Settings, and docs/configuration.md is written from it. Two variables are no settings, for kernels are chosen
+and kept without a server too: ESPALIER_ISA (kernels/cpu/ops.py) and ESPALIER_CACHE (kernels/cuda/compile.py).
 """
 
 import os
@@ -225,6 +226,6 @@ def _checked(settings: Settings) -> Settings:
     for name in ("max_queue", "max_body_bytes", "max_connections"):
         if getattr(settings, name) < 1:
             raise EspalierError(f"{name} is {getattr(settings, name)}; expected at least 1")
-    if any(not key or not key.isascii() for key in settings.api_keys):
+    if any(not key or not key.isascii() or not key.isprintable() for key in settings.api_keys):
         raise EspalierError("an API key must be printable ASCII and not empty")
     return settings

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from kernels.activation_planes import PLANES
 from kernels.cuda.errors import CudaError, CupyMissingError
 from kernels.kv_type import KV_TYPES
 from kernels.ops import ATTENTIONS
+from tools.terminal import say
 
 DEVICES = ("auto", "cuda", "cpu", "reference")
 
@@ -60,9 +60,9 @@ def _gpu_or_cpu(activations: int, attention: str) -> Any:
         return load_backend("cuda", planes=activations, attention=attention)
     except CudaError as error:
         if attention != "exact":
-            print(f"espalier: on the CPU, where attention is exact: {error}", file=sys.stderr)
+            say(f"on the CPU, where attention is exact: {error}")
         elif not isinstance(error, CupyMissingError):
-            print(f"espalier: on the CPU: {error}", file=sys.stderr)
+            say(f"on the CPU: {error}")
         return _cpu(None, activations)
 
 

@@ -28,6 +28,7 @@ from tools.peer_bench import PeerBench, find_llama_bench, peer_options
 from tools.progress import progress_bar
 from tools.speed_tests import SpeedRuns, SpeedTest
 from tools.synthetic_file import write_synthetic
+from tools.terminal import plain, printable
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def write(options: BenchOptions, path: Path) -> None:
         )
     with progress_bar(f"writing {path.name}") as report:
         write_synthetic(path, *options.synthetic, report)
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+    print(f"{printable(str(path))}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
 @contextmanager
@@ -198,10 +199,9 @@ def _summary(prefix: str, speeds: list[float]) -> dict[str, float | None]:
 def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | CpuStepProfile | None) -> None:
     out = Console(highlight=False)
     ratio = loaded.weight_bytes / loaded.file_bytes
-    out.print(
-        f"{loaded.name}: {loaded.weight_bytes / 2**20:.1f} MiB of weights, {ratio:.3f} of the file's bytes"
-    )
-    out.print(f"{machine_line()}; {backend_line(loaded.ops)}")
+    mib = loaded.weight_bytes / 2**20
+    out.print(plain(f"{loaded.name}: {mib:.1f} MiB of weights, {ratio:.3f} of the file's bytes"))
+    out.print(plain(f"{machine_line()}; {backend_line(loaded.ops)}"))
     columns = ["test", "tokens/s", "+/-"]
     if any(speeds.peer for speeds in results):
         columns += ["the peer", "+/-", "ratio"]

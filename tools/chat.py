@@ -19,6 +19,7 @@ from tools.backends import backend_line, checked_trellis, open_backend
 from tools.conversation import SETTABLE, Conversation
 from tools.demo import DEMO_MODEL
 from tools.progress import progress_bar
+from tools.terminal import printable, without_controls
 
 PROMPT = "> "
 HELP = f"""\
@@ -62,6 +63,7 @@ class _Terminal:
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._is_interactive = sys.stdin.isatty()
+        self._is_shown = sys.stdout.isatty()
         self._notes = Console(stderr=True, highlight=False, soft_wrap=True)
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: print(HELP),
@@ -108,7 +110,7 @@ class _Terminal:
         n_forgotten = self._conversation.n_forgotten
         with _interrupt_flag(self._is_interactive) as is_interrupted:
             for piece in self._conversation.reply(text, is_interrupted):
-                print(piece, end="", flush=True)
+                print(without_controls(piece) if self._is_shown else piece, end="", flush=True)
             print(flush=True)
             if is_interrupted():
                 self._note("stopped")
@@ -141,7 +143,7 @@ class _Terminal:
         self._note(f"The conversation is in {text}.")
 
     def _note(self, text: str) -> None:
-        self._notes.print(text, style="dim", markup=False)
+        self._notes.print(printable(text, sys.stderr), style="dim", markup=False)
 
 
 @contextmanager

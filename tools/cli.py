@@ -3,16 +3,24 @@
 Heavy modules are imported by the command that needs them, so `espalier --help` is quick.
 """
 
+import errno
 import importlib.metadata
+import os
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from server.settings import Settings, default_text, parse_hosts, parse_origins
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
+from tools.terminal import say
+
+INTERRUPTED = 130
+#: What writing to standard output fails with when the disk, a quota, the device or the reader is at an end.
+_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 app = typer.Typer(
     name="espalier",
@@ -230,8 +238,13 @@ def inspect(
     run(model, ctx_size, kv_type)
 
 
+class _Terminated(BaseException):
+    """SIGTERM, wherever it comes; `serve` takes it itself once the model is loaded."""
+
+
 def main() -> None:
-    """The console script. Mistakes of the caller are one line and status 2, Ctrl-C is 130."""
+    """The console script. A caller's mistake is one line and status 2, SIGINT 130, SIGTERM 143, lost output 1."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
     refused = _later(sys.argv[1:])
     if refused:
         _fail(refused)
@@ -239,11 +252,35 @@ def main() -> None:
     from kernels.cuda.errors import CudaError
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except (EspalierError, CudaError) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has caught the KeyboardInterrupt, and says nothing
+            say("stopped by SIGINT")
+        raise
+    except _Terminated:
+        _fail("stopped by SIGTERM", 143)
+    except OSError as error:
+        _lost_output(error)
+
+
+def _on_sigterm(*_: object) -> None:
+    raise _Terminated
+
+
+def _lost_output(error: OSError) -> None:
+    """A full disk is a line; a reader that has gone, as `head` does, wants none. Other errors are bugs."""
+    if error.filename is not None or error.errno not in _LOST:
+        raise error
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer would fail again at the end
+    if error.errno == errno.EPIPE:
+        raise SystemExit(1)
+    _fail(f"standard output cannot be written: {error.strerror}", 1)
 
 
 def _later(arguments: list[str]) -> str | None:
@@ -257,6 +294,6 @@ def _later(arguments: list[str]) -> str | None:
     return None
 
 
-def _fail(message: str) -> None:
-    print(f"espalier: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def _fail(message: str, status: int = 2) -> NoReturn:
+    say(message)
+    raise SystemExit(status)

@@ -3,7 +3,6 @@
 Everything shown comes from a stranger's file: texts are printed with what a terminal could obey escaped.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from engine.text.keys import PREFIX, TEMPLATE_KEY
 from engine.text.token_kind import TokenKind
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from tools.backends import checked_kv_type
+from tools.terminal import printable
 
 SHOWN = 60  # characters of a value; a template is shown whole
 FIRST = 3  # values of a list
@@ -53,9 +53,9 @@ def _table(title: str, *columns: str, numbers: Iterable[str] = ()) -> Table:
 
 
 def _metadata_table(gguf: GGUFFile) -> Table:
-    table = _table(f"{_printable(gguf.path.name)}: metadata", "key", "value")
+    table = _table(f"{printable(gguf.path.name)}: metadata", "key", "value")
     for key, value in gguf.metadata.items():
-        table.add_row(Text(_printable(key)), Text(_brief(value)))
+        table.add_row(Text(printable(key)), Text(_brief(value)))
     return table
 
 
@@ -65,7 +65,7 @@ def _tensor_table(gguf: GGUFFile) -> Table:
     for tensor in gguf.tensors.values():
         shape = " x ".join(map(str, tensor.shape))
         bits = _bits(tensor.shape[0] * tensor.n_rows, tensor.nbytes)
-        table.add_row(Text(_printable(tensor.name)), tensor.type.name, shape, bits, _size(tensor.nbytes))
+        table.add_row(Text(printable(tensor.name)), tensor.type.name, shape, bits, _size(tensor.nbytes))
     return table
 
 
@@ -88,10 +88,10 @@ def _vocabulary_lines(gguf: GGUFFile) -> Iterator[str]:
     try:
         tokenizer = load_tokenizer(gguf.metadata)
     except ModelFileError as error:
-        yield f"vocabulary: not usable by this build: {_printable(str(error))}"
+        yield f"vocabulary: not usable by this build: {printable(str(error))}"
         return
     kinds = [tokenizer.vocabulary.kinds.count(kind) for kind in (TokenKind.CONTROL, TokenKind.USER_DEFINED)]
-    family = " ".join(_printable(str(gguf.metadata[PREFIX + key])) for key in ("model", "pre")
+    family = " ".join(printable(str(gguf.metadata[PREFIX + key])) for key in ("model", "pre")
                       if PREFIX + key in gguf.metadata)  # fmt: skip
     yield f"vocabulary: {family}, {tokenizer.n_vocab} tokens, {kinds[0]} control, {kinds[1]} user-defined"
     yield from _special_tokens(tokenizer)
@@ -118,7 +118,7 @@ def _template_lines(gguf: GGUFFile) -> list[str]:
         return [f"chat template: {len(text)} characters; at most {MAX_SOURCE} are read"]
     return [
         f"chat template, {len(text)} characters:",
-        *(f"  {_printable(line)}" for line in text.split("\n")),
+        *(f"  {printable(line)}" for line in text.split("\n")),
     ]
 
 
@@ -126,7 +126,7 @@ def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str
     try:
         config = ModelConfig.from_metadata(gguf)
     except ModelFileError as error:
-        return [f"model: not run by this build: {_printable(str(error))}"]
+        return [f"model: not run by this build: {printable(str(error))}"]
     n_ctx = config.n_ctx_max if ctx_size is None else ctx_size
     if not 1 <= n_ctx <= config.n_ctx_max:
         raise EspalierError(
@@ -162,14 +162,7 @@ def _brief(value: Any) -> str:
         return f"{value:.7g}"  # what a float32 holds
     if not isinstance(value, str):
         return str(value)
-    return _printable(value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
-
-
-def _printable(text: str) -> str:
-    """What a terminal or the output's encoding could not show as it is, escaped."""
-    safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    encoding = sys.stdout.encoding or "ascii"
-    return safe.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
 
 
 def _bits(weights: int, nbytes: int) -> str:

@@ -45,10 +45,7 @@ def run(
     attention: str = "exact",
 ) -> None:
     checked_kv_type(kv_type)
-    try:
-        words = text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EspalierError(f"{text}: cannot be read as UTF-8 text: {error}") from None
+    words = read_text(text)
     ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {model.name}") as report:
         loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
@@ -57,6 +54,16 @@ def run(
     print(f"PPL = {result.ppl:.4f} +/- {result.stderr:.5f} over {result.chunks} chunks")
     if json:
         print(jsonlib.dumps(result._asdict()))
+
+
+def read_text(path: Path) -> str:
+    """The file as it is: a CR before a line feed is a token like others. Raises EspalierError."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise EspalierError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise EspalierError(f"{path}: cannot be read as UTF-8 text: wrong at byte {error.start}") from None
 
 
 def measure(

@@ -1,6 +1,7 @@
 """`espalier serve`: settings from flags, a model into memory, a line or two for the person, then the server."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from server.settings import Settings, parse_size, resolve
 from tools.backends import backend_line, checked_kv_type, checked_trellis, open_backend
 from tools.demo import DEMO_MODEL
 from tools.progress import progress_bar
+from tools.terminal import LogFormatter, plain
 
 
 def serve_model(
     flags: dict[str, Any], kv_memory: str | None, api_key: str | None, api_key_file: Path | None
 ) -> int:
     """Runs until told to stop; the exit status."""
-    keys = _keys(api_key, api_key_file)
+    keys = api_keys(api_key, api_key_file)
     settings = resolve(
         flags | {"kv_memory": parse_size(kv_memory) if kv_memory else None, "api_keys": keys or None}
     )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     sock = bind(settings)
     with sock:
         engine, loaded = _load(settings)
@@ -53,34 +57,38 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     out = Console(stderr=True, highlight=False, soft_wrap=True)
     name = settings.alias or loaded.name
     types = ", ".join(loaded.type_names[:4])
-    out.print(
-        f"[bold]{name}[/bold]: {loaded.config.architecture}, {types}, {loaded.bits_per_weight:.2f} bits per weight"
-    )
-    out.print(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
+
+    def line(*parts: str | tuple[str, str]) -> None:
+        out.print(plain(*parts, stream=sys.stderr))
+
+    weights = f"{loaded.config.architecture}, {types}, {loaded.bits_per_weight:.2f} bits per weight"
+    line((name, "bold"), f": {weights}")
+    line(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
     kv_tokens = engine.kv.n_blocks * engine.kv.block_size
-    out.print(
-        f"context {engine.ctx_size} tokens a request; the {settings.kv_type} KV cache holds {kv_tokens}"
-    )
+    line(f"context {engine.ctx_size} tokens a request; the {settings.kv_type} KV cache holds {kv_tokens}")
     for note in loaded.notes:
-        out.print(f"note: {note}")
+        line(f"note: {note}")
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""
-    out.print(f"serving at [bold]{url}/v1[/bold]; try:")
+    line("serving at ", (f"{url}/v1", "bold"), "; try:")
     body = '{"messages": [{"role": "user", "content": "Hello!"}], "stream": true}'
-    out.print(
-        f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'",
-        markup=False,
-    )
+    line(f"  curl -N {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'")
 
 
-def _keys(key: str | None, file: Path | None) -> tuple[str, ...]:
+def api_keys(key: str | None, file: Path | None) -> tuple[str, ...]:
+    """The keys of the flag and of the file: one a line; lines that begin with # and empty ones are none."""
     keys = [key] if key is not None else []
     if file is not None:
         try:
-            keys += [line.strip() for line in file.read_text().splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise EspalierError(f"--api-key-file {file}: {error}") from None
-        if not keys:
+            text = file.read_bytes().decode("utf-8-sig")  # editors of Windows begin a file with a BOM
+        except OSError as error:
+            raise EspalierError(f"--api-key-file {file}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise EspalierError(f"--api-key-file {file}: is not UTF-8 text") from None
+        lines = [line.strip() for line in text.splitlines()]
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not found:
             raise EspalierError(f"--api-key-file {file} holds no key")
+        keys += found
     return tuple(keys)
 
 

@@ -13,6 +13,7 @@ from server.settings import parse_size
 from support.gguf_writer import contents, part_path, write_split
 from support.tiny_models import write_tiny_llama
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
+from tools.serve import api_keys
 
 
 def espalier(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -146,3 +147,35 @@ def test_sizes_are_read_as_people_write_them(text: str, n_bytes: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(EspalierError, match="size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"one\ntwo\n", ("one", "two")),
+        (b"\xef\xbb\xbfone\r\n\r\n# a remark\r\n  two  \r\n", ("one", "two")),
+        (b"#only\n  # this\nkey#1", ("key#1",)),
+    ],
+)
+def test_a_key_file_is_keys_without_remarks(tmp_path: Path, data: bytes, keys: tuple[str, ...]) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(data)
+    assert api_keys(None, path) == keys
+    assert api_keys("flag", path) == ("flag", *keys)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "holds no key"),
+        (b"\xef\xbb\xbf# nothing\r\n", "holds no key"),
+        ("key".encode("utf-16"), "is not UTF-8 text"),
+    ],
+)
+def test_a_key_file_without_a_key_is_refused(tmp_path: Path, data: bytes | None, words: str) -> None:
+    path = tmp_path / "keys"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(EspalierError, match=words):
+        api_keys(None, path)

@@ -16,7 +16,7 @@ from kernels.quant_tensor import QuantTensor
 from kernels.reference.formats import DENSE
 from kernels.reference.linear import linear_exact
 from support.tiny_models import write_tiny_llama
-from tools.perplexity import cut, measure, negative_log_likelihoods, summarize
+from tools.perplexity import cut, measure, negative_log_likelihoods, read_text, summarize
 
 #: Every file in ../shared/models.
 FILES = ["F16", "Q8_0-pure", "Q6_0-pure", "Q4_K-pure", "Q6_K-pure", "IQ2_K-pure", "IQ3_K-pure", "IQ4_K-pure",
@@ -107,3 +107,33 @@ def test_windows_are_whole_and_begin_with_bos(tmp_path: Path, cpu_ops: Ops) -> N
 def test_every_shared_model_is_measured(shared: Path) -> None:
     found = (shared / "models").glob("stories-wide256-*.gguf")
     assert {path.stem.removeprefix("stories-wide256-") for path in found} == set(FILES)
+
+
+def test_a_text_is_read_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    for data in (b"one\r\ntwo\r", b"\xef\xbb\xbfone\n", b"a\x00b\x1a\x0c"):
+        path.write_bytes(data)
+        assert read_text(path).encode() == data
+
+
+def test_line_ends_of_windows_are_tokens(shared: Path, cpu_ops: Ops, tmp_path: Path) -> None:
+    """3223 is the peer's count."""
+    path = tmp_path / "crlf.txt"
+    path.write_bytes(
+        (shared / "text" / "stories_eval.txt").read_bytes()[:6000].replace(b"\n", b"\r\n") + b"\r"
+    )
+    loaded = load_model(shared / "models" / "stories-wide256-IQ2_KT.gguf", cpu_ops)
+    assert loaded.tokenizer is not None
+    assert len(loaded.tokenizer.encode(read_text(path), add_special=True, parse_special=False)) == 3223
+
+
+def test_a_text_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").write_bytes(b"good \xff bad")
+    for name, words in (
+        ("missing.txt", "missing.txt: cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("bad.txt", "bad.txt: cannot be read as UTF-8 text: wrong at byte 5"),
+    ):
+        with pytest.raises(EspalierError) as caught:
+            read_text(tmp_path / name)
+        assert str(caught.value).endswith(words)
