@@ -29,8 +29,8 @@ def command_line_page() -> str:
     return page(
         "Command line",
         "Bad input is one line on stderr and exit status 2, output that cannot be written status 1, SIGINT 130, "
-        "SIGTERM 143 (a server that answers drains, and ends with 0). `espalier --install-completion` teaches the shell "
-        "to complete commands and options; `espalier --version` prints the version.",
+        "SIGTERM 143 (a server that answers drains, and ends with 0). `espalier --install-completion` teaches "
+        "the shell to complete commands and options; `espalier --version` prints the version.",
         *(part for name in group.commands for part in _command(name, group.commands[name])),
     )
 
