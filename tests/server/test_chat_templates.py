@@ -75,7 +75,9 @@ def test_a_client_that_leaves_ends_its_rendering(tiny_model: Path, monkeypatch: 
         host, _, port = server.url.removeprefix("http://").partition(":")
         body = b'{"messages": [{"role": "user", "content": "x"}]}'
         with socket.create_connection((host, int(port))) as client:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+            head = (
+                f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
             client.sendall(head.encode() + body)
             assert begun.wait(20)
     assert ended == [True]
