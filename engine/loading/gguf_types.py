@@ -17,8 +17,8 @@ ROW_INTERLEAVED = {
     399: "Q8_K_R8",
 }  # fmt: skip
 _NAMES = _WHOLE_ROWS | ROW_INTERLEAVED
-#: Bytes for 256 weights that a public fork (HIP, Vulkan) writes under the ids of IQ2_KT and IQ3_KT, after a float32 a
-#: row. Its IQ4_KT has other fields too, in blocks of the same size, which nothing in a file tells apart.
+#: Bytes for 256 weights that a public fork (HIP, Vulkan) writes under the ids of IQ2_KT and IQ3_KT, with or without a
+#: float32 before a row. Its IQ4_KT blocks hold other fields in as many bytes: nothing in a file tells them apart.
 _FOREIGN_BLOCK_BYTES = {153: 64, 154: 96}
 FOREIGN_BLOCKS = (
     "has the size of other blocks, which a fork of llama.cpp for HIP and Vulkan writes under this type id; "
@@ -38,8 +38,9 @@ def foreign_blocks_fit(ggml_id: int, shape: tuple[int, ...], space: int, alignme
     block_bytes = _FOREIGN_BLOCK_BYTES.get(ggml_id)
     if block_bytes is None or shape[0] % 256:
         return False
-    slack = space - math.prod(shape[1:]) * (4 + shape[0] // 256 * block_bytes)
-    return 0 <= slack < alignment
+    n_rows, row_bytes = math.prod(shape[1:]), shape[0] // 256 * block_bytes
+    sizes = [n_rows * (header + row_bytes) for header in (0, 4)]
+    return any(space in (size, -(-size // alignment) * alignment) for size in sizes)
 
 
 def readable_types() -> str:

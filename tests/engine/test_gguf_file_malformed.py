@@ -118,8 +118,12 @@ MALFORMED = {
         tensors(tensor_entry("w", (256, 8), 153, 0), tensor_entry("v", (4,), 0, 544), data=bytes(544 + 16)),
         "'w' at byte .* a fork of llama.cpp",
     ),
+    "IQ3_KT of a fork, no factor a row": (
+        tensors(tensor_entry("w", (512, 9), 154, 0), data=bytes(9 * 2 * 96)),
+        "'w' at byte .* a fork of llama.cpp",
+    ),
     "IQ3_KT cut": (
-        tensors(tensor_entry("w", (512, 3), 154, 0), data=bytes(3 * (4 + 2 * 96) - 1)),
+        tensors(tensor_entry("w", (512, 3), 154, 0), data=bytes(3 * (4 + 2 * 100) - 1)),
         "'w' at byte .* not copied whole",
     ),
     "offset unaligned": (tensors(tensor_entry("w", (4,), 0, 8)), "offset 8 is not a multiple"),
