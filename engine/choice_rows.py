@@ -100,7 +100,8 @@ def _changes_of(
         for request, row in zip(requests, kept, strict=True)
     ]
     np.cumsum([len(part) for part in parts], out=starts[1:])
-    return starts, np.concatenate(parts)
+    # As numbers: NumPy copies records field by field, which takes ten times as long.
+    return starts, np.concatenate([part.view(np.int32) for part in parts]).view(CHANGE)
 
 
 def _fill(row: np.void, params: SamplingParams) -> None:

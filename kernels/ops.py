@@ -195,8 +195,7 @@ class Ops(Protocol):
         """Begin to bring the first n_rows of a choice to the host.
 
         Calling the result waits for that choice and for no later work. What it returns is valid until the next
-        `fetch_chosen` but one, or until the recorded pass that chose runs again: a backend serves one engine at a
-        time.
+        `fetch_chosen` but one, on a host backend until the next pass: a backend serves one engine at a time.
         """
 
     def pass_on(self, chosen: Chosen, rows: Array, token_ids: Array) -> None:

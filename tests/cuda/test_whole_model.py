@@ -208,22 +208,22 @@ def greedy_texts(loaded: LoadedModel) -> dict[str, list[int]]:
 def test_a_step_may_have_more_changes_of_logits_than_the_memory_of_its_first_steps(
     tiny: Path, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every token that a request has is one: here the memory grows again and again, also between recorded steps."""
-    monkeypatch.setattr("kernels.cuda.arena.INDEX_BYTES", 2048)
-    prompt = list(range(3, 30))
-    params = replace(
-        GREEDY, max_tokens=30, repetition_penalty=1.3, logit_bias=dict.fromkeys(range(40, 90), 0.1)
-    )
+    """Every token that a request has is one: the memory grows when decode steps have long been recorded."""
+    monkeypatch.setattr("kernels.cuda.arena.INDEX_BYTES", 3584)
+    params = replace(GREEDY, max_tokens=20, repetition_penalty=1.3)
+    texts = []
     with cuda_device():
-        backends = [cpu_ops, load_backend("cuda")]
-        texts = []
-        for ops in backends:
-            engine = Engine(
-                load_model(tiny, ops), EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, ctx_size=64)
-            )
+        cuda_ops = load_backend("cuda")
+        at_first = cuda_ops._indices.place
+        for ops in (cpu_ops, cuda_ops):
+            config = EngineConfig(max_batch=2, kv_block_size=BLOCK_SIZE, ctx_size=64)
+            engine = Engine(load_model(tiny, ops), config)
             for name in "ab":
-                engine.add(name, prompt, params)
-            texts.append([event.token_ids for _ in range(30) for event in engine.step()])
+                engine.add(name, list(range(3, 30)), params)
+            tokens = [[event.token_ids for event in engine.step()] for _ in range(8)]
+            in_between = cuda_ops._indices.place
+            texts.append([*tokens, *([event.token_ids for event in engine.step()] for _ in range(12))])
+    assert in_between == at_first != cuda_ops._indices.place
     assert texts[0] == texts[1]
 
 
