@@ -43,7 +43,7 @@ class Form:
     system: System = System.OWN
     null_as_text: bool = False
     arguments_as_text: bool = False
-    others_as_user: bool = False  # a role that is nobody's, such as critic, is the user's
+    others_as_user: bool = False  # a role outside ROLES, such as critic, becomes user
 
 
 class Misfit(Exception):

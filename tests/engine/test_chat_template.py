@@ -90,7 +90,7 @@ def test_bad_messages_name_their_place(messages, param):
     assert "\n" not in str(refused.value)
 
 
-def test_a_role_of_nobodys_is_shown_as_it_is_or_is_the_users():
+def test_an_unknown_role_is_shown_as_it_is_or_becomes_the_users():
     """A template that prints roles shows it; one that refuses it gets the words as the user's."""
     messages = [{"role": "critic", "content": "Too long."}]
     assert "critic\nToo long." in template(CHATML).render(messages)
