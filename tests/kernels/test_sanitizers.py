@@ -27,6 +27,7 @@ TESTS = (
     "test_choice.py",
     "test_thread_pool.py",
     "test_finite.py",
+    "../engine/test_native_text.py",
 )
 #: Adds two arrays where the second is a float too short, or starts at an odd address.
 FAULT = """
