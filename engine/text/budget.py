@@ -76,12 +76,13 @@ class Budget:
 
     def admit(self, value: Any) -> Any:
         """Account for a value the template has made; returns it."""
-        if isinstance(value, int):
-            if value.bit_length() > MAX_INT_BITS:
-                raise exceeded("an integer too large")
-        elif isinstance(value, str | list | tuple | dict):
+        if isinstance(value, str):  # never heavier than what it is charged
+            self.charge(sys.getsizeof(value))
+        elif isinstance(value, list | tuple | dict):
             self.charge(sys.getsizeof(value))
             self.weigh(value)
+        elif isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
+            raise exceeded("an integer too large")
         return value
 
     def weigh(self, value: Any) -> Any:

@@ -109,8 +109,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._active.budget.admit(value)
 
     def weigh(self, value: Any) -> Any:
-        """Before Python walks through a value in C."""
-        return self._active.budget.weigh(value)
+        """Before Python walks through a value in C. Most are texts and numbers, which hold no others."""
+        return self._active.budget.weigh(value) if isinstance(value, list | tuple | dict) else value
 
     def text_of(self, value: Any) -> str:
         """A value as it is printed."""

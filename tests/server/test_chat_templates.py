@@ -9,9 +9,8 @@ import httpx
 import pytest
 
 from engine.text.chat_template import ChatTemplate
-from engine.text.template_families import FAMILIES
 from support.in_process import InProcess, new_engine
-from support.server_process import launch, running_server
+from support.server_process import running_server
 from support.tiny_models import write_tiny_llama
 
 USER = {"role": "user", "content": "the inn"}
@@ -95,10 +94,3 @@ def test_a_template_of_no_use_is_a_note_and_another_can_be_chosen(
     with running_server(path) as server:
         assert not any("chat_template" in line for line in server.lines)
         assert n_prompt(server.url, USER) > plain
-
-
-def test_a_wrong_choice_is_one_line_and_status_2(tiny_model: Path) -> None:
-    server = launch(tiny_model, "--chat-template", "chatlm")
-    assert server.wait() == 2
-    [line] = server.lines
-    assert "neither a file nor one of " + ", ".join(FAMILIES) in line

@@ -83,6 +83,7 @@ def test_flags_of_later_versions_are_refused_in_words(flag: str) -> None:
         (("perplexity", "m.gguf", __file__, "--activations", "0"), "--activations is 0"),
         (("bench", "m.gguf", "--activations", "3"), "--activations is 3"),
         (("chat", "m.gguf", "--activations", "3"), "--activations is 3"),
+        (("chat", "m.gguf", "--chat-template", "chatlm"), "neither a file nor one of alpaca, chatml"),
         (("serve", "m.gguf", "--kv-memory", "much"), "much"),
         (("serve", "m.gguf", "--port", "70000"), "70000"),
         (("serve", "m.gguf", "--port", "0", "--threads", "0"), "threads"),
