@@ -139,7 +139,10 @@ def _count_unknown(names: set[str]) -> None:
     if not names:
         return
     UNKNOWN_FIELDS.inc(len(names))
-    for name in sorted(islice(names - _named, MAX_NAMED - len(_named))):
+    n_more = max(
+        MAX_NAMED - len(_named), 0
+    )  # large bodies are read in threads, which may pass the limit together
+    for name in sorted(islice(names - _named, n_more)):
         _named.add(name)
         shown = name if _PLAIN_NAME.fullmatch(name) else "(its name has other characters than a name's)"
         logger.warning("request field %s is not known here and was dropped; this is said once", shown)

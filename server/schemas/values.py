@@ -17,6 +17,7 @@ MAX_COUNT = (1 << 31) - 1  # the engine's counts; a larger limit means the same 
 MAX_STOPS = 128
 MAX_STOP_CHARACTERS = 1000
 MAX_LOGIT_BIAS = 1024
+MAX_TOKEN_IDS = 1 << 18  # as many as the largest vocabularies have
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ def _token_id(key: Any, name: str) -> int:
 def _token_ids(value: Any, name: str) -> frozenset[int]:
     if not isinstance(value, list):
         raise wrong(name, "a list of token ids")
+    if len(value) > MAX_TOKEN_IDS:
+        raise ApiError(400, f"{name} has {len(value)} ids; at most {MAX_TOKEN_IDS} are taken", param=name)
     return frozenset(integer_of(token_id, name) for token_id in value)
 
 

@@ -238,6 +238,8 @@ def test_a_field_in_no_table_is_counted_each_time_and_named_once(caplog: pytest.
 def test_the_log_remembers_a_bounded_number_of_names() -> None:
     read(CHAT, **{f"made_up_{i}": i for i in range(10_000)})
     assert len(schema_fields._named) == schema_fields.MAX_NAMED
+    schema_fields._named.add("one more, of another thread")
+    assert read(CHAT, made_up=1) == read(CHAT)
 
 
 def post(server: ServerProcess, route: str, **extra: Any) -> httpx.Response:
