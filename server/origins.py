@@ -84,14 +84,18 @@ class OriginPolicy:
     def allows_host(self, text: str) -> bool:
         """Whether this Host header is one of the server's names, at any port.
 
-        Where the server listens to the network, every address is one: a rebound page has a name.
+        A name without a dot is one too: no stranger can own it, so it comes from this machine or its own network (a
+        container's name, a script's). Where the server listens to the network, so is every address: a rebound page
+        has a name.
         """
         name = host_name(text)
         if name is None:
             return False
         if is_loopback(name) or name in self._hosts or ANY in self._hosts:
             return True
-        return not self._is_local and _address(name) is not None
+        if _address(name) is not None:
+            return not self._is_local
+        return "." not in name
 
     def _is_same(self, origin: Origin, hosts: Iterable[str]) -> bool:
         """A page that the server's own name served, as a proxy in front of it does; only names that are allowed."""

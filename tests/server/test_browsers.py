@@ -158,7 +158,8 @@ def test_a_rebound_name_is_refused(server: ServerProcess, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:9", "127.9.9.9", "[::1]:8000", "localhost."]
+    "host",
+    ["localhost", "LOCALHOST:1", "127.0.0.1:9", "127.9.9.9", "[::1]:8000", "localhost.", "espalier:8000"],
 )
 def test_this_machines_names_are_answered_at_any_port(server: ServerProcess, host: str) -> None:
     assert httpx.get(server.url + "/v1/models", headers={"host": host}).status_code == 200
