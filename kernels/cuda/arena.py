@@ -117,7 +117,7 @@ class Arena:
 class IndexArena:
     """int32 arrays of one step, in the order of its calls, sent to the device in one copy.
 
-    Two steps in flight use one host buffer in turn: `reset` waits until the last copy from it has run. A step that
+    Two steps under way use one host buffer in turn: `reset` waits until the last copy from it has run. A step that
     needs more memory than there is gets a second, larger buffer for the rest of its arrays, and later steps use
     that one.
     """

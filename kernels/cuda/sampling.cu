@@ -116,7 +116,7 @@ ESP_FN Candidate warp_best(Candidate best) {
 }
 
 // ---- Which keys may be drawn: the highest ones whose amounts together reach a target. For top_k an amount is one, for top_p
-// the token's mass; both are integers, so that the order of the sums is nobody's business.
+// the token's mass; both are integers, whose sums are the same in any order.
 
 struct Bound {
     uint64_t amount[256];  // of the keys that begin as the bound does, by their next byte

@@ -93,7 +93,7 @@ TOP_PS = (1e-300, 0.1, 0.5, 0.9, 0.999, 1 - 2**-53)
 
 @pytest.mark.parametrize("n_vocab", N_VOCABS)
 def test_top_p_leaves_what_the_sampler_leaves(cuda_ops: Ops, n_vocab: int) -> None:
-    """With top_k, which comes before it, and min_p, which comes behind; ties at the edge go by id."""
+    """With top_k, which comes before it, and min_p, which comes after; ties at the edge go by id."""
     rng = generator("top_p", n_vocab)
     requests = []
     for i in range(12 * len(TOP_PS)):

@@ -227,6 +227,31 @@ def test_a_step_may_have_more_changes_of_logits_than_the_memory_of_its_first_ste
     assert texts[0] == texts[1]
 
 
+def test_masks_orders_and_logprobs_are_the_cpu_s_step_after_step(
+    tiny: Path, cpu_ops: Ops, cuda_ops: Ops
+) -> None:
+    """Of steps that are recorded, replayed and launched ahead; whole events, each bit of each log-probability."""
+    plain = SamplingParams(temperature=1.1, seed=3, max_tokens=6, ignore_eos=True, logprobs=4)
+    requests = {
+        "plain": plain,
+        "allowed": replace(plain, allowed_token_ids=frozenset(range(5, 50, 7)), min_tokens=3),
+        "ordered": replace(
+            plain, sampler_order=("top_p", "temperature", "min_p", "top_k"), top_p=0.9, top_k=20
+        ),
+        "silent": replace(plain, logprobs=None, presence_penalty=0.5),
+    }
+    runs = []
+    for ops in (cpu_ops, cuda_ops):
+        config = EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64)
+        engine = Engine(load_model(tiny, ops), config)
+        for name, params in requests.items():
+            engine.add(name, [5, 6, 7], params)
+        events = [event for _ in range(6) for event in engine.step()]
+        runs.append(sorted((e.request_id, len(e.logprobs), e.token_ids, e.logprobs) for e in events))
+    assert runs[0] == runs[1]
+    assert [n_logprobs for _, n_logprobs, _, _ in runs[0]] == [1] * 18 + [0] * 6
+
+
 def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
     assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
 
