@@ -104,17 +104,14 @@ class Scheduler:
         n_decode = sum(request.n_pending == 1 for request in self.running)
         prefill_budget = self.step_tokens - n_decode
         chunks: list[ScheduledChunk] = []
-        ran_before = tuple(self.running)
-        for i, request in enumerate(ran_before):
+        for i, request in enumerate(tuple(self.running)):
             if i >= len(self.running):
                 break  # it lost its blocks to an older one, and so did all after it
             n_tokens = 1 if request.n_pending == 1 else min(request.n_pending, prefill_budget)
             if n_tokens and self._grow(request, n_tokens):
                 chunks.append(ScheduledChunk(request, n_tokens))
                 prefill_budget -= n_tokens if request.n_pending > 1 else 0
-        if len(self.running) == len(ran_before):  # else the pool is empty
-            chunks += self._admit(prefill_budget)
-        return chunks
+        return chunks + self._admit(prefill_budget)
 
     def schedule_ahead(self, under_way: Sequence[ScheduledChunk]) -> list[NextToken]:
         """The step after one whose tokens are not known yet; empty where it would not be what `schedule` gives then.
@@ -162,18 +159,17 @@ class Scheduler:
         return chunks
 
     def _can_admit(self) -> bool:
-        """There is a seat and room for the first that waits. A smaller one behind it waits too: it might starve."""
+        """There is a seat, and room for all pending tokens of the first request that waits; later ones wait for it.
+
+        One free block is left to each running sequence to grow into: without that margin a newcomer would often be
+        preempted before its first token. Running sequences need no other: while a prompt lacks blocks, its chunks
+        take all of step_tokens, and nobody is admitted. Neither is anybody in a step that has preempted a request:
+        that one waits at the head, and of the blocks it gave up at least one has been taken.
+        """
         if not self.waiting or len(self.running) == self.max_batch:
             return False
-        return self.pool.blocks_for(self.waiting[0].n_pending) <= self._n_unpromised()
-
-    def _n_unpromised(self) -> int:
-        """Free blocks beyond those that running prefills will take, and one per sequence to grow into.
-
-        Without that margin a newcomer would often be preempted before its first token.
-        """
-        promised = sum(self.pool.blocks_for(len(r.token_ids)) - len(r.block_ids) for r in self.running)
-        return self.pool.n_free - promised - len(self.running)
+        n_unclaimed = self.pool.n_free - len(self.running)
+        return self.pool.blocks_for(self.waiting[0].n_pending) <= n_unclaimed
 
     def _grow(self, request: Request, n_tokens: int) -> bool:
         """Blocks for its next n_tokens, the youngest's if need be. False: it was itself the youngest."""

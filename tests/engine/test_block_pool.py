@@ -64,3 +64,30 @@ def test_integrity_finds_a_leak(pool):
     pool._owner.clear()
     with pytest.raises(AssertionError, match="1 KV blocks leaked"):
         pool.check_integrity({})
+
+
+def test_integrity_finds_a_block_that_is_free_twice(pool):
+    pool._free.append(pool._free[0])
+    with pytest.raises(AssertionError, match="a KV block is free twice"):
+        pool.check_integrity({})
+
+
+def test_integrity_finds_a_block_that_is_free_and_owned(pool):
+    a = pool.take("a", 1)
+    pool._free[0] = a[0]  # as many as before, so that counting alone would not find it
+    with pytest.raises(AssertionError, match="both free and owned"):
+        pool.check_integrity({"a": a})
+
+
+@pytest.mark.parametrize("block_id", [-1, 6])
+def test_integrity_finds_a_block_from_outside_the_pool(pool, block_id):
+    pool._free[0] = block_id
+    with pytest.raises(AssertionError, match="outside the pool"):
+        pool.check_integrity({})
+
+
+def test_integrity_finds_an_owned_block_from_outside_the_pool(pool):
+    (block_id,) = pool.take("a", 1)
+    pool._owner = {6: "a"}
+    with pytest.raises(AssertionError, match="outside the pool"):
+        pool.check_integrity({"a": [block_id + 6]})

@@ -174,6 +174,43 @@ def test_a_step_ahead_of_requests_that_have_all_gone_is_dropped():
     assert ops.log == ["step", "step", "read", "step", "step", "read"]
 
 
+def test_an_abort_does_not_keep_the_others_from_being_launched_ahead():
+    engine, ops = asynchronous_engine()
+    for name, prompt in {"a": [1, 2, 3], "b": [7, 8]}.items():
+        engine.add(name, prompt, GREEDY)
+    engine.step()
+    engine.abort("a")
+    engine.step()
+    assert ops.log == ["step", "step", "read", "step", "read"], (
+        "the third step began before the second was read"
+    )
+    assert drain(engine)["b"] == (solo_answer([7, 8], 20, ignore_eos=True)[0][2:], "length")
+
+
+def test_a_step_that_fails_while_it_is_read_is_computed_again():
+    """Not skipped for the step that was launched after it."""
+    engine, ops = asynchronous_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    (first,) = engine.step()
+    ops.fail_next_read = True
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        engine.step()
+    token_ids, reason = drain(engine)["a"]
+    assert ([*first.token_ids, *token_ids], reason) == solo_answer([1, 2, 3], 20, ignore_eos=True)
+
+
+def test_when_every_request_has_been_ended_the_step_launched_ahead_is_let_go():
+    """Its results hold memory of the device, and nobody will read them."""
+    engine, ops = asynchronous_engine()
+    engine.add("a", [1, 2, 3], GREEDY)
+    engine.step()
+    assert ops.n_unread == 1
+    engine.fail_all("enough")
+    assert ops.n_unread == 0
+    engine.add("a", [4, 5], GREEDY)
+    assert drain(engine)["a"] == solo_answer([4, 5], 20, ignore_eos=True)
+
+
 def test_a_seed_repeats_and_no_seed_does_not():
     def answer(seed: int | None) -> list[int]:
         engine = make_engine()

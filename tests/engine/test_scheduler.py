@@ -134,13 +134,46 @@ def test_admission_waits_for_blocks_in_order_of_arrival():
     assert step(scheduler) == {"b": 16, "c": 1}
 
 
-def test_admission_counts_blocks_a_running_prompt_will_still_take():
+def test_a_prompt_in_pieces_leaves_no_room_for_others_before_its_last_block():
     scheduler = make_scheduler(n_blocks=10, step_tokens=8)
     add(scheduler, "a", 25)  # seven blocks, two in the first step
     add(scheduler, "b", 12)
     assert [step(scheduler) for _ in range(3)] == [{"a": 8}, {"a": 8}, {"a": 8}]
     assert step(scheduler) == {"a": 1}
     assert scheduler.pool.n_free == 3, "there was room for b's three blocks, but then none to grow into"
+
+
+def test_requests_are_admitted_only_where_nobody_has_to_give_way_for_them():
+    """By any mix of prompts and answers in a small pool: no request is admitted in a step that takes the blocks of
+    another, nor before every running prompt holds all of its blocks, nor without a block for each to grow into."""
+    n_admitted = n_preempted = 0
+    for number in range(200):
+        rng = random.Random(number)
+        block_size = rng.randrange(1, 5)
+        scheduler = make_scheduler(
+            -(-12 // block_size) + rng.randrange(3), block_size, rng.randrange(1, 6), rng.randrange(1, 24)
+        )
+        for i in range(60):
+            if rng.random() < 0.3:
+                add(scheduler, f"r{i}", rng.randrange(1, 6), rng.randrange(1, 7))
+            ran = list(scheduler.running)
+            chunks = scheduler.schedule()
+            lost = [request for request in ran if request not in scheduler.running]
+            *before, newest = scheduler.running or [None]
+            if newest and newest not in ran:
+                n_admitted += 1
+                n_free = scheduler.pool.n_free + len(newest.block_ids)
+                assert not lost
+                assert n_free >= scheduler.pool.blocks_for(newest.n_pending) + len(before)
+                for request in before:
+                    assert len(request.block_ids) >= scheduler.pool.blocks_for(len(request.token_ids))
+            n_preempted += len(lost)
+            settle(scheduler, chunks)
+            for request in scheduler.requests:
+                if request.n_output == request.max_new_tokens:
+                    scheduler.remove(request.request_id)
+    assert n_admitted > 1000
+    assert n_preempted > 100
 
 
 def test_the_youngest_makes_room_and_is_computed_again_with_its_answer():
@@ -223,9 +256,58 @@ def test_an_id_in_use_is_refused():
         add(scheduler, "a", 1)
 
 
-def test_integrity_finds_a_lost_request():
-    scheduler = make_scheduler()
-    add(scheduler, "a", 1)
+def lose(scheduler: Scheduler) -> None:
     scheduler.waiting.clear()
-    with pytest.raises(AssertionError, match="lost"):
+
+
+def stand_twice(scheduler: Scheduler) -> None:
+    scheduler.waiting.append(scheduler.running[0])
+
+
+def overtake(scheduler: Scheduler) -> None:
+    scheduler.running.reverse()
+
+
+def overfill(scheduler: Scheduler) -> None:
+    scheduler.running.append(scheduler.waiting.popleft())
+
+
+def wait_with_blocks(scheduler: Scheduler) -> None:
+    scheduler.waiting.appendleft(scheduler.running.pop())
+
+
+def wait_as_computed(scheduler: Scheduler) -> None:
+    scheduler.waiting[0].n_computed = 1
+
+
+def compute_too_far(scheduler: Scheduler) -> None:
+    scheduler.running[0].n_computed = 5
+
+
+def forget_a_block(scheduler: Scheduler) -> None:
+    scheduler.running[0].block_ids.clear()
+    scheduler.running[0].n_computed = 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lose, "lost or stands in two queues"),
+        (stand_twice, "out of order"),
+        (overtake, "out of order"),
+        (overfill, "more sequences run than a batch holds"),
+        (wait_with_blocks, "a waiting request holds KV"),
+        (wait_as_computed, "a waiting request holds KV"),
+        (compute_too_far, "more tokens than its blocks hold"),
+        (forget_a_block, "tables and the pool's owners differ"),
+    ],
+)
+def test_integrity_finds(damage, found):
+    """Each kind of damage by its own check: two run, one block of four tokens each, and one waits."""
+    scheduler = make_scheduler(max_batch=2)
+    for name in "abc":
+        add(scheduler, name, 3)
+    step(scheduler)
+    damage(scheduler)
+    with pytest.raises(AssertionError, match=found):
         scheduler.check_integrity()

@@ -1,5 +1,6 @@
 """A backend that runs asynchronously, as the engine sees one: notes in which order things are asked for."""
 
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,12 @@ class AsynchronousOps(FakeOps):
         self.n_values = 0
         self.log: list[str] = []
         self.fail_next_read = False
+        self._fetches: weakref.WeakSet[Callable[[], ChosenTokens]] = weakref.WeakSet()
+
+    @property
+    def n_unread(self) -> int:
+        """Fetches that somebody still holds."""
+        return len(self._fetches)
 
     def begin_step(self) -> None:
         self.log.append("step")
@@ -32,6 +39,7 @@ class AsynchronousOps(FakeOps):
             self.n_values += 2 * n_rows
             return fetched()
 
+        self._fetches.add(wait)
         return wait
 
     def to_host(self, x: np.ndarray) -> np.ndarray:
