@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from engine.batch import Chunk
+from engine.errors import ResourceError
 from engine.forward import ForwardPass
+from engine.kv_cache import KVShape
 from engine.loading import LoadedModel
+from engine.memory import advice, format_bytes, memory_for, room_text
 
 BLOCK_SIZE = 32
 
@@ -16,8 +19,16 @@ class SequenceRuns:
     """n_seqs sequences of up to n_tokens each, with a cache of their own; `run` continues them all at once."""
 
     def __init__(self, loaded: LoadedModel, n_seqs: int, n_tokens: int, kv_type: str = "f16") -> None:
+        """Raises ResourceError for a cache that the memory cannot hold."""
         config = loaded.config
         self._blocks = -(-n_tokens // BLOCK_SIZE)
+        shape = KVShape(config.n_layer, config.n_head_kv, config.head_dim, kv_type)
+        n_bytes, room = n_seqs * self._blocks * shape.block_bytes(BLOCK_SIZE), memory_for(loaded.ops)
+        if n_bytes > room.n_bytes:
+            raise ResourceError(
+                f"the KV cache of this run takes {format_bytes(n_bytes)}, {room_text(room)}: "
+                f"{advice(room, 'measure fewer tokens at once')}"
+            )
         layers: list[Any] = loaded.ops.new_kv_cache(
             config.n_layer, n_seqs * self._blocks, BLOCK_SIZE, config.n_head_kv, config.head_dim, kv_type
         )

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import EspalierError
+import engine.memory
+from engine import EspalierError, ResourceError
 from engine.loading import load_model
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
+from kernels.process_limits import MemoryRoom
 from kernels.quant_tensor import QuantTensor
 from kernels.reference.formats import DENSE
 from kernels.reference.linear import linear_exact
@@ -107,6 +109,18 @@ def test_windows_are_whole_and_begin_with_bos(tmp_path: Path, cpu_ops: Ops) -> N
 def test_every_shared_model_is_measured(shared: Path) -> None:
     found = (shared / "models").glob("stories-wide256-*.gguf")
     assert {path.stem.removeprefix("stories-wide256-") for path in found} == set(FILES)
+
+
+def test_a_cache_that_does_not_fit_is_refused(
+    tmp_path: Path, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_ctx=64), cpu_ops)
+    room = MemoryRoom(1000, "/sys/fs/cgroup/memory.max", 1 << 20)
+    monkeypatch.setattr(engine.memory, "available_memory", lambda: room)
+    with pytest.raises(
+        ResourceError, match=r"/sys/fs/cgroup/memory\.max is 1\.0 MiB, which leaves 1000 bytes"
+    ):
+        measure(loaded, "the inn " * 100, 32)
 
 
 def test_a_text_is_read_as_it_is(tmp_path: Path) -> None:
