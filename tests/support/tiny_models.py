@@ -86,13 +86,13 @@ def tiny_shapes(
 
 def random_tensor(name: str, shape: tuple[int, ...], type_name: str, rng: np.random.Generator) -> Tensor:
     """Norm weights (vectors) are F32 about one; a matrix has the type asked for, or its plain form where
-    its rows are no whole units (the peer interleaves none of those).
+    its rows are no whole units (the peer interleaves none of those): Q8_0 if files have no such form.
     """
     if len(shape) == 1:
         return Tensor(name, "F32", shape, rng.uniform(0.5, 1.5, shape).astype("<f4").tobytes())
     quant_type = FILE_TYPES[type_name]
     if quant_type.plain is not None and shape[1] % quant_type.rows_in_unit:
-        quant_type = quant_type.plain
+        quant_type = FILE_TYPES.get(quant_type.plain.name, FILE_TYPES["Q8_0"])
     data = random_weight(quant_type.name, shape[1], shape[0], rng, shape[0] ** -0.5)
     return Tensor(name, quant_type.name, shape, data.tobytes())
 
