@@ -45,7 +45,8 @@ def test_an_engine_that_fails_ends_its_streams_and_its_health(
     """Any exception in a step, those that end a thread in silence among them, and a step that does not return."""
     told = "the engine hangs" if error is None else "the engine failed"
     failed = []
-    with InProcess(failing(new_engine(tiny_model), error), step_seconds=0.4) as server:
+    step_seconds = 0.4 if error is None else 60.0
+    with InProcess(failing(new_engine(tiny_model), error), step_seconds=step_seconds) as server:
         server.thread.on_failure = lambda: failed.append(True)
         with httpx.Client(base_url=server.url, timeout=10) as client:
             events = client.post("/v1/completions", json=LONG | {"stream": True}).text.split("\n\n")

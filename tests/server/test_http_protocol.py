@@ -136,7 +136,7 @@ def test_a_client_that_leaves_with_requests_in_line_ends_the_one_that_runs(runni
 
 def test_a_head_that_does_not_come_is_hung_up_on(running: InProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one and every later one on a kept connection, however much of it has come."""
-    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
     health = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
     beginnings = [b"", b"\r\n", b"GET /health HTTP/1.1\r\nhost:"]
     for before in (b"", health):

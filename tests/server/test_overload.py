@@ -106,7 +106,7 @@ def stalled_client(server: InProcess, body: Any) -> socket.socket:
 
 async def test_a_client_that_reads_nothing_is_cut_off_and_nothing_of_it_stays(tiny_model: Path) -> None:
     """Its neighbour reads on."""
-    with InProcess(new_engine(tiny_model, max_batch=16), send_seconds=0.3) as server:
+    with InProcess(new_engine(tiny_model, max_batch=16), send_seconds=1.0) as server:
         with stalled_client(server, LONG | {"prompt": ["the"] * 16}):
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
                 text = (await client.post("/v1/completions", json=LONG)).text

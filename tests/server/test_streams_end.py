@@ -177,7 +177,7 @@ def test_a_silent_stream_is_kept_open_by_comments(tiny_model: Path) -> None:
 
     def slow_start() -> Any:
         n_steps[0] += 1
-        time.sleep(0.5 if n_steps[0] == 1 else 0)
+        time.sleep(1.0 if n_steps[0] == 1 else 0)
         return step()
 
     engine.step = slow_start  # type: ignore[method-assign]

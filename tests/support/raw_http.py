@@ -9,7 +9,7 @@ def connect(url: str, *, receive_buffer: int | None = None) -> socket.socket:
     """receive_buffer: bytes, for clients that do not read; as the kernel rounds it."""
     host, _, port = url.removeprefix("http://").partition(":")
     connection = socket.socket()
-    connection.settimeout(10)
+    connection.settimeout(30)
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.connect((host, int(port)))
