@@ -2,7 +2,7 @@
 
 Bit for bit what the CPU backend computes: the linears by one formula (common/linear_formula.h), norms, exponentials
 and attention in the CPU's own order. Where a linear follows, the int8 form of an activation is written by the kernel
-that makes it. Nothing waits for the device but `to_host` and whoever reads what the chooser fetched.
+that makes it. Only `to_host` and a reader of `fetch_chosen` wait for the device.
 """
 
 from collections.abc import Callable, Hashable, Sequence
