@@ -22,9 +22,16 @@ class Chunk(NamedTuple):
     want_rows: int = 1  # how many of the last tokens need an output row; 0: nobody reads this chunk's output
 
 
-#: Fills a decode pass up to a size that a backend has recorded. It holds no block, so its row of the block table is
-#: all -1; position -1 then has the slot -1 (not stored) and the context length 0 (sees nothing).
-PADDING = Chunk((0,), -1, ())
+def padding(n_tokens: int) -> Chunk:
+    """Fills a decode pass up to a size that a backend has recorded.
+
+    It holds no block, so its row of the block table is all -1; its positions are negative, so its slots are -1 (not
+    stored), and its context length is 0 (sees nothing).
+    """
+    return Chunk((0,) * n_tokens, -n_tokens, (), want_rows=n_tokens)
+
+
+PADDING = padding(1)
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,10 @@ class Batch:
     n_rows: int
 
 
-def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
+def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_columns: int | None = None) -> Batch:
     """Lay the chunks end to end. Every chunk has at least one token and blocks enough for its context.
 
-    The block table is as wide as the longest list of blocks.
+    n_columns: of the block table; None: as many as the longest list of blocks.
     """
     lengths = np.array([len(c.token_ids) for c in chunks], np.int32)
     n_cached = np.array([c.n_cached for c in chunks], np.int32)
@@ -57,9 +64,10 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
     np.cumsum(lengths, out=query_start[1:])
     positions = _ranges(n_cached, lengths)
     context_lens = n_cached + lengths
-    block_table = _block_table(chunks, context_lens, block_size)
+    block_table = _block_table(chunks, context_lens, block_size, n_columns)
     sequence = np.repeat(np.arange(len(chunks)), lengths)  # [n_tokens]
     slots = block_table[sequence, positions // block_size] * block_size + positions % block_size
+    slots[positions < 0] = -1
     hidden_rows = _ranges(query_start[1:] - want_rows, want_rows)
 
     return Batch(
@@ -74,8 +82,10 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops) -> Batch:
 
 
 def build_decode_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_columns: int) -> Batch:
-    """What build_batch makes of chunks of one token and one row each, PADDING among them: between two passes that
-    fill the caches with weights every call of NumPy is a slow one, so here are few. n_columns: of the block table."""
+    """The same as build_batch for chunks of one token and one row each, with fewer NumPy calls.
+
+    After a forward pass the CPU's caches hold weights, so each call is slow. n_columns: of the block table.
+    """
     n = len(chunks)
     table = np.full((n, n_columns), -1, np.int32)
     lists: list[list[int]] = [[], [], [], []]
@@ -104,11 +114,13 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts, lengths).astype(np.int32) + within
 
 
-def _block_table(chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int) -> np.ndarray:
-    """[n_seqs, max_blocks] int32, unused entries -1."""
+def _block_table(
+    chunks: Sequence[Chunk], context_lens: np.ndarray, block_size: int, n_columns: int | None
+) -> np.ndarray:
+    """[n_seqs, n_columns] int32, unused entries -1."""
     n_blocks = np.array([len(c.block_ids) for c in chunks])
     assert (n_blocks * block_size >= context_lens).all(), "a chunk has too few KV blocks for its context"
-    table = np.full((len(chunks), int(n_blocks.max())), -1, np.int32)
+    table = np.full((len(chunks), int(n_blocks.max()) if n_columns is None else n_columns), -1, np.int32)
     for row, chunk in zip(table, chunks, strict=True):
         row[: len(chunk.block_ids)] = chunk.block_ids
     return table

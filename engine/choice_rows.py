@@ -64,11 +64,23 @@ class KeptRow:
         self.gives_logprobs = params.logprobs is not None
 
 
-def rows_of(requests: Sequence[Request], tokens: TokenIds, n_unread: int = 0) -> RequestRows:
-    """n_unread: tokens, 0 or 1, that each request has by then and that nobody has read."""
-    kept = [_kept(request, tokens) for request in requests]
+def rows_of(
+    requests: Sequence[Request],
+    tokens: TokenIds,
+    n_unread: int = 0,
+    drafts: Sequence[Sequence[int]] | None = None,
+) -> RequestRows:
+    """A row for each request, and one more after each of its drafts.
+
+    n_unread: tokens, 0 or 1, that each request has by then and that nobody has read.
+    """
+    prefixes: list[tuple[Request, Sequence[int]]] = [(request, ()) for request in requests]
+    if drafts is not None and any(drafts):
+        pairs = zip(requests, drafts, strict=True)
+        prefixes = [(request, guesses[:n]) for request, guesses in pairs for n in range(len(guesses) + 1)]
+    kept = [_kept(request, tokens) for request, _ in prefixes]
     rows = np.frombuffer(bytearray(b"".join([row.record for row in kept])), CHOICE_ROW)
-    rows["position"] = [len(request.token_ids) + n_unread for request in requests]
+    rows["position"] = [len(request.token_ids) + len(guesses) + n_unread for request, guesses in prefixes]
     if n_unread:
         rows["n_unread"] = n_unread
     mask = None
@@ -77,8 +89,16 @@ def rows_of(requests: Sequence[Request], tokens: TokenIds, n_unread: int = 0) ->
         for words, row in zip(mask, kept, strict=True):
             if row.mask is not None:
                 words[:] = row.mask
-    starts, changes = _changes_of(requests, kept, n_unread)
+    starts, changes = _changes_of(prefixes, kept, n_unread)
     return RequestRows(rows, starts, mask, changes, any(row.gives_logprobs for row in kept))
+
+
+def rows_of_targets(targets: Sequence[int], n_top: int, tokens: TokenIds) -> RequestRows:
+    """Rows that choose the given tokens, and give their log-probabilities and those of the n_top most likely."""
+    rows = np.zeros(len(targets), CHOICE_ROW)
+    rows["has_mask"], rows["wants_logprob"], rows["n_top_logprobs"] = 1, 1, n_top
+    mask = np.stack([_mask_of([token_id], tokens.n_vocab) for token_id in targets])
+    return RequestRows(rows, np.zeros(len(targets) + 1, np.int32), mask, None, gives_logprobs=True)
 
 
 def _kept(request: Request, tokens: TokenIds) -> KeptRow:
@@ -89,15 +109,15 @@ def _kept(request: Request, tokens: TokenIds) -> KeptRow:
 
 
 def _changes_of(
-    requests: Sequence[Request], kept: Sequence[KeptRow], n_unread: int
+    prefixes: Sequence[tuple[Request, Sequence[int]]], kept: Sequence[KeptRow], n_unread: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """starts and changes of `RequestRows`."""
     starts = np.zeros(len(kept) + 1, np.int32)
     if not any(row.changes is not None for row in kept):
         return starts, None
     parts = [
-        np.empty(0, CHANGE) if row.changes is None else row.changes.of(request, n_unread)
-        for request, row in zip(requests, kept, strict=True)
+        np.empty(0, CHANGE) if row.changes is None else row.changes.after(request, guesses, n_unread)
+        for (request, guesses), row in zip(prefixes, kept, strict=True)
     ]
     np.cumsum([len(part) for part in parts], out=starts[1:])
     # As numbers: NumPy copies records field by field, which takes ten times as long.

@@ -28,7 +28,7 @@ def sampled_tokens(chosen: ChosenTokens, requests: Sequence[Request]) -> list[Sa
     if chosen.logprobs is None:
         return sampled
     return [
-        each._replace(logprobs=_logprobs(chosen, i, request.params.logprobs))
+        each._replace(logprobs=logprobs_of(chosen, i, request.params.logprobs))
         if request.params.logprobs is not None and each.error is None
         else each
         for i, (each, request) in enumerate(zip(sampled, requests, strict=True))
@@ -41,7 +41,7 @@ def _sampled(token_id: int, highest: float) -> Sampled:
     return ALL_MASKED if highest == -math.inf else NOT_FINITE
 
 
-def _logprobs(chosen: ChosenTokens, i: int, n_top: int) -> TokenLogprobs:
+def logprobs_of(chosen: ChosenTokens, i: int, n_top: int) -> TokenLogprobs:
     """Of row i. A vocabulary may have fewer tokens than were asked for, and a row that is not finite has none."""
     assert chosen.logprobs is not None
     assert chosen.top_ids is not None

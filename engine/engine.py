@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 
 from engine.block_pool import BlockPool
 from engine.choice_rows import TokenIds
-from engine.choosing import Sampled
 from engine.errors import ContextLengthError, EspalierError, RequestError
 from engine.kv_cache import KVCache, KVShape, new_kv_cache
 from engine.request import Request
-from engine.runner import Flight, Runner
+from engine.runner import PendingStep, Runner
 from engine.sampling import resolve_seed, validate
-from engine.scheduler import ScheduledChunk, Scheduler
-from engine.types import EngineConfig, EngineStats, FinishReason, SamplingParams, TokenEvent, TokenLogprobs
+from engine.scheduler import Draft, Scheduler
+from engine.types import (
+    NO_READS,
+    EngineConfig,
+    EngineStats,
+    FinishReason,
+    PromptReads,
+    SamplingParams,
+    TokenEvent,
+)
+from engine.work import StepResult
 
 if TYPE_CHECKING:
     from engine.loading import LoadedModel
@@ -32,7 +40,7 @@ class Engine:
     anyone's. Raises ResourceError where the KV cache does not fit, EspalierError for an impossible config.
     """
 
-    def __init__(self, loaded: "LoadedModel", config: EngineConfig) -> None:
+    def __init__(self, loaded: "LoadedModel", config: EngineConfig, draft: Draft | None = None) -> None:
         model = loaded.config
         self.config = config
         self.name = loaded.name
@@ -46,12 +54,13 @@ class Engine:
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size, self.n_vocab)
         self._runner = Runner(loaded.model, loaded.ops, self.kv, TokenIds(self.n_vocab, self._eos_ids))
         self._looks_ahead = loaded.ops.runs_asynchronously
-        self._flight: Flight | None = None  # launched ahead of its turn
+        self._pending: PendingStep | None = None  # submitted ahead of its turn
         self._scheduler = Scheduler(
             BlockPool(self.kv.n_blocks, self.kv.block_size),
             max_batch=config.max_batch,
             step_tokens=config.step_tokens,
             max_queue=config.max_queue,
+            draft=draft,
         )
 
     @property
@@ -68,7 +77,13 @@ class Engine:
         if min(prompt_ids) < 0 or max(prompt_ids) >= self.n_vocab:
             raise RequestError(f"the prompt has a token id outside 0 to {self.n_vocab - 1}", param="prompt")
 
-    def add(self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams) -> None:
+    def add(
+        self,
+        request_id: str,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        reads: PromptReads = NO_READS,
+    ) -> None:
         """Queue a request. Raises as `validate`, QueueFullError, and ValueError for an id in use."""
         self.validate(prompt_ids, params)
         n_prompt = len(prompt_ids)
@@ -81,6 +96,7 @@ class Engine:
                 token_ids=list(prompt_ids),
                 n_prompt=n_prompt,
                 max_new_tokens=n_left if params.max_tokens is None else min(params.max_tokens, n_left),
+                reads=reads,
             )
         )
 
@@ -89,30 +105,33 @@ class Engine:
         self._scheduler.remove(request_id)
 
     def step(self) -> list[TokenEvent]:
-        """The events of one forward pass, if there is work: the requests that have a new token or have ended.
+        """The events of one forward pass, if there is work: the requests that have new tokens or have ended.
 
-        Where the backend runs asynchronously, the pass after it is launched before its tokens are read, so that a GPU
-        never waits.
+        Where the backend runs asynchronously, the pass after it is submitted before its tokens are read, so that a
+        GPU never waits.
         An exception is our bug and leaves every request where it was: call `fail_all`, then go on or end.
         """
-        flight, self._flight = self._flight, None
-        if flight is None or not any(self._scheduler.holds(chunk.request) for chunk in flight.chunks):
-            chunks = self._scheduler.schedule()
-            if not chunks:
+        pending, self._pending = self._pending, None
+        if pending is None or not any(self._scheduler.holds(work.request) for work in pending.works):
+            works = self._scheduler.schedule()
+            if not works:
                 return []
-            flight = self._runner.launch(chunks)
-        following = self._launch_after(flight)
-        events = self._land(flight)
-        self._flight = following  # not before: a step that fails must be repeated, not skipped
+            pending = self._runner.submit(works)
+        following = self._submit_after(pending)
+        events = self._collect(pending)
+        self._pending = following  # not before: a step that fails must be repeated, not skipped
         if not self.has_work:
-            self._flight = None
+            self._pending = None
             self._check_when_idle()
         return events
 
     def fail_all(self, error: str) -> list[TokenEvent]:
         """End every request with finish_reason "error" and one line; all blocks are free afterwards."""
-        self._flight = None
-        return [self._finish(request, "error", error=error) for request in self._scheduler.requests]
+        self._pending = None
+        ended = self._scheduler.requests
+        for request in ended:
+            self._scheduler.remove(request.request_id)
+        return [TokenEvent(r.request_id, (), "error", n_prompt=r.n_prompt, error=error) for r in ended]
 
     def check_integrity(self) -> None:
         """AssertionError unless every KV block is free or held by exactly one request."""
@@ -128,50 +147,59 @@ class Engine:
             n_free_blocks=scheduler.pool.n_free,
         )
 
-    def _launch_after(self, flight: Flight) -> Flight | None:
-        """The next step, where nothing of it depends on what `flight` chooses but tokens that are on the device."""
-        tokens = self._scheduler.schedule_ahead(flight.chunks) if self._looks_ahead and flight.output else []
-        return self._runner.launch_after(flight, tokens) if tokens else None
-
-    def _land(self, flight: Flight) -> list[TokenEvent]:
-        """Events of a step. Requests that have ended or were aborted since its launch have none."""
-        outcomes = zip(flight.chunks, self._runner.read(flight), strict=True)
-        held = ((chunk, sampled) for chunk, sampled in outcomes if self._scheduler.holds(chunk.request))
-        settled = (self._settle(chunk, sampled) for chunk, sampled in held)
-        return [event for event in settled if event is not None]
-
-    def _settle(self, chunk: ScheduledChunk, sampled: Sampled | None) -> TokenEvent | None:
-        """Take in what a step computed for one request: its new token, its end, or a piece of its prompt."""
-        request = chunk.request
-        request.n_computed += chunk.n_tokens
-        if sampled is None:
+    def _submit_after(self, pending: PendingStep) -> PendingStep | None:
+        """The next step, where nothing of it depends on what `pending` chooses but tokens that are on the device."""
+        if not self._looks_ahead or pending.chosen is None:
             return None
-        if sampled.error is not None:
-            return self._finish(request, "error", error=sampled.error)
-        if request.max_new_tokens == 0:
-            return self._finish(request, "length")
-        token_id = sampled.token_id
-        if token_id in self._eos_ids and not request.params.ignore_eos:
-            return self._finish(request, "stop")
-        request.token_ids.append(token_id)
-        logprobs = () if sampled.logprobs is None else (sampled.logprobs,)
-        if request.n_output == request.max_new_tokens:
-            return self._finish(request, "length", (token_id,), logprobs)
-        return TokenEvent(request.request_id, (token_id,), n_prompt=request.n_prompt, logprobs=logprobs)
+        works = self._scheduler.schedule_ahead(pending.works)
+        return self._runner.submit_after(pending, works) if works else None
 
-    def _finish(
-        self,
-        request: Request,
-        reason: FinishReason,
-        token_ids: tuple[int, ...] = (),
-        logprobs: tuple[TokenLogprobs, ...] = (),
-        error: str | None = None,
-    ) -> TokenEvent:
-        self._scheduler.remove(request.request_id)
-        n_prompt = request.n_prompt
+    def _collect(self, pending: PendingStep) -> list[TokenEvent]:
+        """Events of a step. Requests that have ended or were aborted since it was submitted have none."""
+        results = self._runner.collect(pending)
+        events = [self._take_in(result) for result in results if self._scheduler.holds(result.work.request)]
+        return [event for event in events if event is not None]
+
+    def _take_in(self, result: StepResult) -> TokenEvent | None:
+        """What a step gave for one request: new tokens, its end, or a piece of its prompt."""
+        work, request = result.work, result.work.request
+        token_ids, reason = self._until_end(request, result.token_ids)
+        error = result.error if reason is None else None
+        request.accept(work.n_tokens, token_ids)
+        request.n_read = max(request.n_read, min(request.n_computed, request.n_prompt))
+        if (
+            reason is None
+            and error is None
+            and not (token_ids or result.prompt_logprobs or result.hidden is not None)
+        ):
+            return None
+        if reason is not None or error is not None:
+            self._scheduler.remove(request.request_id)
+        elif work.drafts:
+            self._scheduler.give_back_surplus(request)
         return TokenEvent(
-            request.request_id, token_ids, reason, n_prompt=n_prompt, error=error, logprobs=logprobs
+            request.request_id,
+            tuple(token_ids),
+            reason if error is None else "error",
+            n_prompt=request.n_prompt,
+            error=error,
+            logprobs=tuple(result.logprobs[: len(token_ids)]),
+            prompt_logprobs=tuple(result.prompt_logprobs),
+            hidden=result.hidden,
         )
+
+    def _until_end(
+        self, request: Request, token_ids: Sequence[int]
+    ) -> tuple[Sequence[int], FinishReason | None]:
+        """The chosen tokens that belong to the answer, and why it ends with them."""
+        if token_ids and request.max_new_tokens == 0:
+            return (), "length"
+        for i, token_id in enumerate(token_ids):
+            if token_id in self._eos_ids and not request.params.ignore_eos:
+                return token_ids[:i], "stop"
+            if request.n_output + i + 1 == request.max_new_tokens:
+                return token_ids[: i + 1], "length"
+        return token_ids, None
 
     def _check_when_idle(self) -> None:
         """A leaked block is logged, not raised: the answers were right and the next request can run."""

@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.batch import PADDING, Batch, Chunk, build_batch, build_decode_batch
+from engine.batch import Batch, Chunk, build_batch, build_decode_batch, padding
 from engine.choice_rows import RequestRows
 from kernels.choice_row import Choices, Chosen
 from kernels.ops import Array, LayerCache, Ops
 from kernels.recordings import Recordings
+
+#: A pass in which every sequence brings so many tokens at most, and all want their rows, is recorded.
+MAX_DECODE_TOKENS = 8
 
 
 class Output(NamedTuple):
@@ -53,8 +56,9 @@ class ForwardPass:
         With a predecessor every chunk is one token, whatever it says, and wants its row.
         """
         self._ops.begin_step()
-        if all(len(chunk.token_ids) == 1 and chunk.want_rows == 1 for chunk in chunks):
-            return Output(*self._decode(chunks, asked, predecessor), len(chunks))
+        k = len(chunks[0].token_ids)
+        if k <= MAX_DECODE_TOKENS and all(len(c.token_ids) == k == c.want_rows for c in chunks):
+            return Output(*self._decode(chunks, k, asked, predecessor), k * len(chunks))
         assert predecessor is None, "only a decode step can follow one that nobody has read"
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
@@ -63,18 +67,40 @@ class ForwardPass:
         choices = asked.on(self._ops, batch.token_ids) if asked else None
         return Output(*self._logits(batch, choices), batch.n_rows)
 
+    def hidden_rows(self, chunks: Sequence[Chunk]) -> Array:
+        """The final normed hidden states of the rows the chunks want, [n_rows, n_embd]; at least one row.
+
+        Valid until the next pass. `choose_from` takes it in parts, so that long prompts need no logits of all rows.
+        """
+        self._ops.begin_step()
+        batch = build_batch(chunks, self._block_size, self._ops)
+        return self._model.forward(self._ops, batch, self._layers)
+
+    def choose_from(self, hidden: Array, rows: Sequence[int], asked: RequestRows) -> Chosen:
+        """A choice for some rows of `hidden_rows`, in the same step; asked has one row for each."""
+        ids = self._ops.index_array(np.zeros(len(rows), np.int32))  # no row has n_unread
+        choices = asked.on(self._ops, ids)
+        part = self._ops.take_rows(hidden, self._ops.index_array(np.array(rows, np.int32)))
+        return self._ops.choose(self._model.logits(self._ops, part), choices)
+
+    def hidden_on_host(self, hidden: Array, rows: Sequence[int]) -> np.ndarray:
+        """A copy of some rows of `hidden_rows`, float32 [len(rows), n_embd]."""
+        part = self._ops.take_rows(hidden, self._ops.index_array(np.array(rows, np.int32)))
+        return np.array(self._ops.to_host(part))
+
     def _decode(
-        self, chunks: Sequence[Chunk], asked: RequestRows | None, predecessor: Predecessor | None
+        self, chunks: Sequence[Chunk], k: int, asked: RequestRows | None, predecessor: Predecessor | None
     ) -> tuple[Array, Chosen | None]:
-        """Of n_seqs rows; a padded pass has rows beyond the chunks'."""
+        """k rows for each of n_seqs sequences; a padded pass has rows after the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
-        padded = [*chunks, *[PADDING] * (n_seqs - len(chunks))]
-        batch = build_decode_batch(padded, self._block_size, self._ops, n_columns)
-        choices = asked.padded(n_seqs).on(self._ops, batch.token_ids) if asked else None
-        if (
-            predecessor is not None
-        ):  # after the arrays that a recorded pass reads, which have to lie where they lay
+        padded = [*chunks, *[padding(k)] * (n_seqs - len(chunks))]
+        build = build_decode_batch if k == 1 else build_batch
+        batch = build(padded, self._block_size, self._ops, n_columns)
+        choices = asked.padded(k * n_seqs).on(self._ops, batch.token_ids) if asked else None
+        if predecessor is not None:
+            # These come after the arrays that a recorded pass reads, which have to lie where they lay.
+            assert k == 1, "a step that nobody has read is followed by one token a sequence"
             rows = self._ops.index_array(np.array([*predecessor.rows, *[-1] * (n_seqs - len(chunks))]))
             self._ops.pass_on(predecessor.chosen, rows, batch.token_ids)
         kind = (
@@ -82,7 +108,7 @@ class ForwardPass:
             if choices
             else None
         )
-        key = (n_seqs, n_columns, kind)
+        key = (n_seqs, k, n_columns, kind)
         return self._ops.recorded(self._recordings, key, lambda: self._logits(batch, choices))
 
     def _logits(self, batch: Batch, choices: Choices | None) -> tuple[Array, Chosen | None]:

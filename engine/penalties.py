@@ -4,7 +4,8 @@ Penalties and biases change them, and min_tokens forbids the tokens that end an 
 logit is kernels/reference/changes.py's.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -41,6 +42,14 @@ class KeptChanges:
         self._n_counted = len(request.token_ids)
         self._forbid_ends(request, request.n_output + n_unread < request.params.min_tokens)
         return self._changes[: len(self._place)]
+
+    def after(self, request: Request, drafts: Sequence[int], n_unread: int) -> np.ndarray:
+        """The same as if the drafts were tokens of the answer. They are counted anew, as many come to nothing."""
+        if not drafts:
+            return self.of(request, n_unread)
+        continued = copy(request)
+        continued.token_ids = [*request.token_ids, *drafts]
+        return KeptChanges(continued, self._end_ids).of(continued, n_unread)
 
     def _forbid_ends(self, request: Request, forbids: bool) -> None:
         """Both ways: a step that was prepared ahead of its turn may be prepared again with a token less."""

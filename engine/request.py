@@ -3,10 +3,11 @@
 Plain data. The scheduler moves it, the runner reads it; nothing here decides anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.types import SamplingParams
+from engine.types import NO_READS, PromptReads, SamplingParams
 
 
 @dataclass(eq=False, slots=True)
@@ -19,8 +20,10 @@ class Request:
     token_ids: list[int]  # the prompt, then the answer so far
     n_prompt: int
     max_new_tokens: int
+    reads: PromptReads = NO_READS
     arrival: int = -1  # the scheduler's count of requests; older is smaller
     n_computed: int = 0  # tokens whose keys and values are in the cache
+    n_read: int = 0  # prompt tokens whose `reads` have been given; a preemption does not give them again
     block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
     kept_row: Any = field(default=None, init=False, repr=False)  # what choice_rows.py has worked out
 
@@ -33,3 +36,12 @@ class Request:
     def n_pending(self) -> int:
         """Tokens to compute before the next one can be chosen: one while decoding, more in (re)prefill."""
         return len(self.token_ids) - self.n_computed
+
+    def accept(self, n_computed: int, token_ids: Sequence[int]) -> None:
+        """Take in a step: n_computed of its known tokens ran, and token_ids were chosen after them.
+
+        All of token_ids but the last were drafts that ran too. A draft that was wrong leaves no trace: what it
+        wrote to the cache lies past n_computed and is written again.
+        """
+        self.n_computed += n_computed + max(len(token_ids) - 1, 0)
+        self.token_ids += token_ids

@@ -1,8 +1,8 @@
-"""One step on the backend: chunks -> forward pass -> logits of the rows someone reads -> ids that it chooses.
+"""One step on the backend: work -> forward pass -> logits of the rows someone reads -> tokens chosen from them.
 
-Prefill and decode take the same path; only chunks that end at a sequence's newest token have a row to sample.
-Launching and reading are two calls: on a backend that runs asynchronously the next step can be launched between them,
-so that a GPU has work while the host reads, sends and schedules.
+Prefill and decode take the same path; only work that reaches a sequence's newest token has rows to choose from.
+Submitting and collecting are two calls: on a backend that runs asynchronously the next step can be submitted between
+them, so that a GPU has work while the host reads, sends and schedules.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,70 +11,98 @@ from typing import Any, NamedTuple
 from engine.batch import Chunk
 from engine.choice_rows import TokenIds, rows_of
 from engine.choosing import Sampled, sampled_tokens
-from engine.forward import ForwardPass, Output, Predecessor
+from engine.forward import ForwardPass, Predecessor
 from engine.kv_cache import KVCache
-from engine.scheduler import NextToken, ScheduledChunk
-from kernels.choice_row import ChosenTokens
+from engine.prompt_reads import PromptReader
+from engine.types import TokenLogprobs
+from engine.work import StepResult, Work
+from kernels.choice_row import Chosen, ChosenTokens
 from kernels.ops import Ops
 
 
-class Flight(NamedTuple):
-    """A step that was launched and has yet to be read."""
+class PendingStep(NamedTuple):
+    """A step that was submitted and has yet to be collected."""
 
-    chunks: Sequence[ScheduledChunk]
-    rows: Sequence[
-        int | None
-    ]  # of the output, chunk by chunk; None where a chunk ends before its sequence does
-    output: Output | None  # None: no chunk has a row
+    works: Sequence[Work]
+    n_rows: Sequence[int]  # each work's rows of the choice, counted when it was submitted
+    chosen: Chosen | None  # None: no work has a row
     fetched: Callable[[], ChosenTokens] | None  # `Ops.fetch_chosen`
+    reads: Sequence[StepResult] | None  # what the prompts' readers got, for each work; None: nobody reads
 
 
 class Runner:
-    """Runs scheduled chunks through one model. Keeps nothing from step to step but the KV cache."""
+    """Runs scheduled work through one model. Keeps nothing from step to step but the KV cache."""
 
     def __init__(self, model: Any, ops: Ops, kv: KVCache, tokens: TokenIds) -> None:
         self._ops = ops
         self._tokens = tokens
         self._forward = ForwardPass(model, ops, kv.layers, kv.block_size)
+        self._reader = PromptReader(self._forward, ops, tokens)
 
-    def launch(self, chunks: Sequence[ScheduledChunk]) -> Flight:
+    def submit(self, works: Sequence[Work]) -> PendingStep:
         """Start a step; backends that have nothing to wait for also end it."""
-        requests = [chunk.request for chunk in chunks if chunk.is_last]
-        output = self._forward.compute([_chunk(chunk) for chunk in chunks], rows_of(requests, self._tokens))
-        numbers = iter(range(len(requests)))
-        rows = [next(numbers) if chunk.is_last else None for chunk in chunks]
-        return self._flight(chunks, rows, output)
+        choosing = [work for work in works if work.reaches_end]
+        asked = rows_of([w.request for w in choosing], self._tokens, drafts=[w.drafts for w in choosing])
+        if self._reader.has_reads(works):
+            chosen, reads = self._reader.run(works, asked)
+            return self._pending(works, chosen, reads)
+        output = self._forward.compute([_chunk(work) for work in works], asked)
+        return self._pending(works, None if output is None else output.chosen)
 
-    def launch_after(self, flight: Flight, tokens: Sequence[NextToken]) -> Flight:
-        """Start the step after one that nobody has read and in which every chunk has a row."""
-        assert flight.output is not None
-        assert flight.output.chosen is not None
-        requests = [token.request for token in tokens]
+    def submit_after(self, pending: PendingStep, works: Sequence[Work]) -> PendingStep:
+        """Start the step after one that nobody has collected: each work's token is what that one chooses for it."""
+        assert pending.chosen is not None
+        row_of, n_rows = {}, 0
+        for work, n in zip(pending.works, pending.n_rows, strict=True):
+            row_of[id(work.request)] = n_rows
+            n_rows += n
+        requests = [work.request for work in works]
         chunks = [Chunk((0,), len(request.token_ids), request.block_ids) for request in requests]
-        predecessor = Predecessor(flight.output.chosen, [token.chunk for token in tokens])
-        output = self._forward.compute(chunks, rows_of(requests, self._tokens, n_unread=1), predecessor)
-        rows = list(range(len(requests)))
-        return self._flight([ScheduledChunk(request, 1) for request in requests], rows, output)
+        predecessor = Predecessor(pending.chosen, [row_of[id(request)] for request in requests])
+        asked = rows_of(requests, self._tokens, n_unread=1)
+        output = self._forward.compute(chunks, asked, predecessor)
+        assert output is not None
+        return self._pending(works, output.chosen, n_rows=[1] * len(works))
 
-    def read(self, flight: Flight) -> list[Sampled | None]:
-        """What was chosen after each chunk; None where the chunk ends before the sequence does."""
-        if flight.fetched is None:
-            return [None] * len(flight.chunks)
-        requests = [
-            chunk.request for chunk, row in zip(flight.chunks, flight.rows, strict=True) if row is not None
+    def collect(self, pending: PendingStep) -> list[StepResult]:
+        """What came of each work; no tokens where it ends before the sequence does."""
+        results = [StepResult(work) for work in pending.works] if pending.reads is None else pending.reads
+        if pending.fetched is None:
+            return list(results)
+        pairs = list(zip(pending.works, pending.n_rows, strict=True))
+        requests = [work.request for work, n in pairs for _ in range(n)]
+        rows = iter(sampled_tokens(pending.fetched(), requests))
+        return [
+            _accepted(result, [next(rows) for _ in range(n)])
+            for result, n in zip(results, pending.n_rows, strict=True)
         ]
-        sampled = sampled_tokens(flight.fetched(), requests)
-        return [None if row is None else sampled[row] for row in flight.rows]
 
-    def _flight(
-        self, chunks: Sequence[ScheduledChunk], rows: Sequence[int | None], output: Output | None
-    ) -> Flight:
-        if output is None or output.chosen is None:
-            return Flight(chunks, rows, output, None)
-        return Flight(chunks, rows, output, self._ops.fetch_chosen(output.chosen, output.n_rows))
+    def _pending(
+        self,
+        works: Sequence[Work],
+        chosen: Chosen | None,
+        reads: Sequence[StepResult] | None = None,
+        n_rows: Sequence[int] | None = None,
+    ) -> PendingStep:
+        n_rows = [work.n_rows for work in works] if n_rows is None else n_rows
+        fetched = None if chosen is None else self._ops.fetch_chosen(chosen, sum(n_rows))
+        return PendingStep(works, n_rows, chosen, fetched, reads)
 
 
-def _chunk(scheduled: ScheduledChunk) -> Chunk:
-    request, n_tokens = scheduled
-    token_ids = request.token_ids[request.n_computed : request.n_computed + n_tokens]
-    return Chunk(token_ids, request.n_computed, request.block_ids, want_rows=int(scheduled.is_last))
+def _accepted(result: StepResult, rows: Sequence[Sampled]) -> StepResult:
+    """result with the chosen tokens: the first row's, and the next one's while the draft before it was right."""
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] = []
+    for i, row in enumerate(rows):
+        if row.error is not None:
+            return result._replace(token_ids=token_ids, logprobs=logprobs, error=row.error)
+        token_ids.append(row.token_id)
+        if row.logprobs is not None:
+            logprobs.append(row.logprobs)
+        if i < len(result.work.drafts) and row.token_id != result.work.drafts[i]:
+            break
+    return result._replace(token_ids=token_ids, logprobs=logprobs)
+
+
+def _chunk(work: Work) -> Chunk:
+    return Chunk(work.token_ids, work.request.n_computed, work.request.block_ids, work.n_rows)

@@ -11,40 +11,36 @@ A step may be scheduled while the one before it is under way (`schedule_ahead`),
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from engine.block_pool import BlockPool
 from engine.errors import QueueFullError
 from engine.request import Request
+from engine.work import Work
 
 MAX_RETRY_AFTER_S = 60
 
 
-class ScheduledChunk(NamedTuple):
-    """The next n_tokens of a request run in this step; its blocks are long enough."""
-
-    request: Request
-    n_tokens: int
-
-    @property
-    def is_last(self) -> bool:
-        """The chunk ends at the newest token, so its last row of logits chooses the next one."""
-        return self.n_tokens == self.request.n_pending
-
-
-class NextToken(NamedTuple):
-    """A decode step of a request whose last token is being chosen by a step under way, after that chunk of it."""
-
-    request: Request
-    chunk: int
+#: Guesses of the tokens that follow a request's known ones; it may give fewer than n_most, or none.
+Draft = Callable[[Request, int], Sequence[int]]
+#: A decode step of up to so many tokens a sequence can be recorded (forward.py).
+MAX_DRAFTS = 7
 
 
 class Scheduler:
     """Owns every unfinished request. Running and waiting together are always in order of arrival."""
 
-    def __init__(self, pool: BlockPool, *, max_batch: int, step_tokens: int, max_queue: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        *,
+        max_batch: int,
+        step_tokens: int,
+        max_queue: int,
+        draft: Draft | None = None,
+    ) -> None:
         self.pool = pool
+        self._draft = draft
         self.max_batch = max_batch
         # At least one token for each running sequence: then neither a decode nor a prefill waits in vain.
         self.step_tokens = max(step_tokens, max_batch)
@@ -99,38 +95,48 @@ class Scheduler:
         self._release_blocks(request)
         (self.running if request in self.running else self.waiting).remove(request)
 
-    def schedule(self) -> list[ScheduledChunk]:
-        """The chunks of the next step, at most one for each sequence. Never empty while there is work."""
+    def schedule(self) -> list[Work]:
+        """The work of the next step, at most one piece for each sequence. Never empty while there is work."""
         n_decode = sum(request.n_pending == 1 for request in self.running)
-        prefill_budget = self.step_tokens - n_decode
-        chunks: list[ScheduledChunk] = []
+        budget = self.step_tokens - n_decode  # of tokens beyond the one that each decoding sequence gets
+        works: list[Work] = []
         for i, request in enumerate(tuple(self.running)):
             if i >= len(self.running):
                 break  # it lost its blocks to an older one, and so did all after it
-            n_tokens = 1 if request.n_pending == 1 else min(request.n_pending, prefill_budget)
+            decodes = request.n_pending == 1
+            n_tokens = 1 if decodes else min(request.n_pending, budget)
             if n_tokens and self._grow(request, n_tokens):
-                chunks.append(ScheduledChunk(request, n_tokens))
-                prefill_budget -= n_tokens if request.n_pending > 1 else 0
-        return chunks + self._admit(prefill_budget)
+                drafts = self._drafts_of(request, budget) if decodes else ()
+                works.append(Work(request, n_tokens, drafts))
+                budget -= len(drafts) if decodes else n_tokens
+        return works + self._admit(budget)
 
-    def schedule_ahead(self, under_way: Sequence[ScheduledChunk]) -> list[NextToken]:
+    def schedule_ahead(self, under_way: Sequence[Work]) -> list[Work]:
         """The step after one whose tokens are not known yet; empty where it would not be what `schedule` gives then.
 
-        That is: everyone who runs decodes, nobody can be admitted, and nobody loses blocks. Who ends at
+        That is: everyone who runs decodes, nobody can be admitted, nobody loses blocks and nobody drafts. Who ends at
         max_new_tokens is left out; who ends for another reason shows later, and is computed one step too many.
         Blocks are taken.
         """
-        here = [NextToken(chunk.request, i) for i, chunk in enumerate(under_way) if self.holds(chunk.request)]
-        if not all(under_way[token.chunk].is_last for token in here):
+        here = [work for work in under_way if self.holds(work.request)]
+        if self._draft is not None or not all(work.reaches_end for work in here):
             return []
-        tokens = [token for token in here if token.request.n_output + 1 < token.request.max_new_tokens]
-        if self.waiting and (len(tokens) < len(here) or self._can_admit()):
+        following = [w.request for w in here if w.request.n_output + 1 < w.request.max_new_tokens]
+        if self.waiting and (len(following) < len(here) or self._can_admit()):
             return []
-        if sum(self._n_missing(t.request, t.request.n_pending + 1) for t in tokens) > self.pool.n_free:
+        if sum(self._n_missing(request, request.n_pending + 1) for request in following) > self.pool.n_free:
             return []
-        for request, _ in tokens:
+        for request in following:
             self._grow(request, request.n_pending + 1)
-        return tokens
+        return [Work(request, 1) for request in following]
+
+    def give_back_surplus(self, request: Request) -> None:
+        """Return the blocks that only rejected drafts needed. The next token's block stays."""
+        n_kept = self.pool.blocks_for(request.n_computed + 1)
+        surplus = request.block_ids[n_kept:]
+        if surplus:
+            del request.block_ids[n_kept:]
+            self.pool.give_back(request.request_id, surplus)
 
     def check_integrity(self) -> None:
         """AssertionError unless blocks, tables, order and counts agree."""
@@ -146,17 +152,28 @@ class Scheduler:
             assert request.n_computed <= room, "a request has computed more tokens than its blocks hold"
         self.pool.check_integrity({r.request_id: r.block_ids for r in everyone if r.block_ids})
 
-    def _admit(self, prefill_budget: int) -> list[ScheduledChunk]:
-        """First chunks of waiting requests, in order, while tokens, seats and blocks last."""
-        chunks = []
-        while prefill_budget and self._can_admit():
+    def _drafts_of(self, request: Request, n_most: int) -> tuple[int, ...]:
+        """Guesses that fit into n_most tokens, the answer and the free blocks: nobody loses blocks for them."""
+        n_most = min(n_most, MAX_DRAFTS, request.max_new_tokens - request.n_output - 1)
+        if self._draft is None or n_most < 1:
+            return ()
+        drafts = tuple(self._draft(request, n_most)[:n_most])
+        if not drafts or self._n_missing(request, 1 + len(drafts)) > self.pool.n_free:
+            return ()
+        self._grow(request, 1 + len(drafts))
+        return drafts
+
+    def _admit(self, budget: int) -> list[Work]:
+        """First pieces of waiting requests, in order, while tokens, seats and blocks last."""
+        works = []
+        while budget and self._can_admit():
             request = self.waiting.popleft()
             self.running.append(request)
-            n_tokens = min(request.n_pending, prefill_budget)
+            n_tokens = min(request.n_pending, budget)
             self._grow(request, n_tokens)
-            prefill_budget -= n_tokens
-            chunks.append(ScheduledChunk(request, n_tokens))
-        return chunks
+            budget -= n_tokens
+            works.append(Work(request, n_tokens))
+        return works
 
     def _can_admit(self) -> bool:
         """There is a seat, and room for all pending tokens of the first request that waits; later ones wait for it.

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kernels.choice_row import STEPS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -54,6 +57,16 @@ class TokenLogprobs(NamedTuple):
     top: tuple[tuple[int, float], ...]  # the most likely token ids and theirs, as many as were asked for
 
 
+class PromptReads(NamedTuple):
+    """What a request wants to know of its prompt, besides an answer."""
+
+    logprobs: int | None = None  # of each token after the first, and so many most likely ones; None: none
+    hidden: bool = False  # the final normed hidden state of each token
+
+
+NO_READS = PromptReads()
+
+
 @dataclass(frozen=True)
 class TokenEvent:
     """What one step did for one request. A finished request's last event carries its finish_reason.
@@ -68,6 +81,8 @@ class TokenEvent:
     n_cached: int = 0  # of these, found in a cache and not computed
     error: str | None = None  # with finish_reason "error": one line
     logprobs: tuple[TokenLogprobs, ...] = ()  # one for each of token_ids, where the request asks for them
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of the next prompt tokens, in order, from the second on
+    hidden: "np.ndarray | None" = None  # float32 [n, n_embd] of the next n prompt tokens, in order
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import Engine, EngineConfig, SamplingParams, TokenEvent, load_model
+from engine.types import NO_READS, PromptReads
 from kernels import load_backend
 from server.main import bind, serve
 from server.settings import Settings
@@ -50,7 +51,9 @@ class QuickEngine(Engine):
     def has_work(self) -> bool:
         return bool(self._left)
 
-    def add(self, request_id: str, prompt_ids: object, params: SamplingParams) -> None:
+    def add(
+        self, request_id: str, prompt_ids: object, params: SamplingParams, reads: PromptReads = NO_READS
+    ) -> None:
         self._left[request_id] = params.max_tokens or TOKENS
 
     def abort(self, request_id: str) -> None:

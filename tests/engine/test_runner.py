@@ -8,8 +8,8 @@ from engine.choice_rows import TokenIds
 from engine.kv_cache import KVCache
 from engine.request import Request
 from engine.runner import Runner
-from engine.scheduler import ScheduledChunk
 from engine.types import SamplingParams
+from engine.work import Work
 from kernels.choice_row import Chosen, ChosenTokens
 from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
 
@@ -52,13 +52,13 @@ def test_only_chunks_that_reach_the_newest_token_are_sampled():
         make_request("s", 3, [2]),
         make_request("d", 6, [3, 0]),
     )
-    first = [ScheduledChunk(long, 4), ScheduledChunk(decoding, 5)]
-    assert runner.read(runner.launch(first)) == [None, None]
+    first = [Work(long, 4), Work(decoding, 5)]
+    assert [list(result.token_ids) for result in runner.collect(runner.submit(first))] == [[], []]
     long.n_computed, decoding.n_computed = 4, 5
 
-    second = [ScheduledChunk(long, 3), ScheduledChunk(short, 3), ScheduledChunk(decoding, 1)]
-    sampled = runner.read(runner.launch(second))
-    assert sampled[0] is None
-    assert [s.token_id for s in sampled[1:]] == [next_token(short.token_ids), next_token(decoding.token_ids)]
+    second = [Work(long, 3), Work(short, 3), Work(decoding, 1)]
+    results = runner.collect(runner.submit(second))
+    chosen = [[], [next_token(short.token_ids)], [next_token(decoding.token_ids)]]
+    assert [list(result.token_ids) for result in results] == chosen
     assert ops.n_steps == 2
     assert ops.rows_to_host == [2], "nothing is computed or copied for rows that nobody reads"

@@ -8,8 +8,9 @@ import pytest
 from engine.block_pool import BlockPool
 from engine.errors import QueueFullError
 from engine.request import Request
-from engine.scheduler import MAX_RETRY_AFTER_S, ScheduledChunk, Scheduler
+from engine.scheduler import MAX_RETRY_AFTER_S, Scheduler
 from engine.types import SamplingParams
+from engine.work import Work
 
 
 def make_scheduler(n_blocks=100, block_size=4, max_batch=4, step_tokens=16, max_queue=100) -> Scheduler:
@@ -26,7 +27,7 @@ def add(scheduler: Scheduler, name: str, n_prompt: int, max_new_tokens: int = 8)
 def step(scheduler: Scheduler) -> dict[str, int]:
     """One step: {request id: tokens}."""
     chunks = scheduler.schedule()
-    settle(scheduler, chunks)
+    take_in(scheduler, chunks)
     return {chunk.request.request_id: chunk.n_tokens for chunk in chunks}
 
 
@@ -47,7 +48,7 @@ def test_a_step_scheduled_ahead_is_the_one_that_would_be_scheduled_when_its_toke
                 [c._replace(request=alone._by_id[c.request.request_id]) for c in under_way]
             )
             alone.check_integrity()
-            settle(scheduler, under_way)
+            take_in(scheduler, under_way)
             for request in scheduler.requests:
                 if request.n_output == request.max_new_tokens:
                     scheduler.remove(request.request_id)
@@ -55,19 +56,14 @@ def test_a_step_scheduled_ahead_is_the_one_that_would_be_scheduled_when_its_toke
                 n_ahead += 1
                 following = copy.deepcopy(scheduler).schedule()
                 assert [t.request.request_id for t in tokens] == [c.request.request_id for c in following]
-                assert all(chunk.n_tokens == 1 and chunk.is_last for chunk in following)
-                rows = [under_way[token.chunk].request.request_id for token in tokens]
-                assert rows == [token.request.request_id for token in tokens]
+                assert all(work.n_tokens == 1 and work.reaches_end for work in following)
     assert n_ahead > 1000
 
 
-def settle(scheduler: Scheduler, chunks: list[ScheduledChunk]) -> None:
+def take_in(scheduler: Scheduler, works: list[Work]) -> None:
     """What an imaginary model does: who reached its last token gains one."""
-    for chunk in chunks:
-        is_last = chunk.is_last
-        chunk.request.n_computed += chunk.n_tokens
-        if is_last:
-            chunk.request.token_ids.append(0)
+    for work in works:
+        work.request.accept(work.n_tokens, [0] if work.reaches_end else [])
     scheduler.check_integrity()
 
 
