@@ -164,7 +164,7 @@ def test_requests_are_admitted_only_where_nobody_has_to_give_way_for_them():
                 for request in before:
                     assert len(request.block_ids) >= scheduler.pool.blocks_for(len(request.token_ids))
             n_preempted += len(lost)
-            settle(scheduler, chunks)
+            take_in(scheduler, chunks)
             for request in scheduler.requests:
                 if request.n_output == request.max_new_tokens:
                     scheduler.remove(request.request_id)
