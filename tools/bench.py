@@ -2,7 +2,8 @@
 
 Figures are medians and deviations of whole repetitions. With --peer each repetition is followed, or preceded, by one
 of the peer's on the same file, so that a machine that grows slower does so for both. A second table says where a
-decode step's time goes (tools/cpu_profile.py, tools/cuda_profile.py).
+decode step's time goes (tools/cpu_profile.py, tools/cuda_profile.py), and with --batch a third one what sampling
+costs several sequences that generate at once (tools/batch_speed.py).
 """
 
 import json as jsonlib
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from engine import EspalierError, LoadedModel, load_model, synthetic_model
 from tools.backends import backend_line, checked_kv_type, machine_line, open_backend
+from tools.batch_speed import BatchSpeeds, measure_batch
 from tools.cpu_profile import CpuStepProfile, print_cpu_profile, profile_cpu_step
 from tools.cuda_profile import StepProfile, print_profile, profile_step
 from tools.cuda_timing import device_of, figure, json_figure
@@ -48,12 +50,15 @@ class BenchOptions:
     peer: Path | None
     json: bool
     attention: str = "exact"
+    batch: int = 0  # sequences that generate at once; 0: no such test
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.synthetic is None):
             raise EspalierError("bench needs either MODEL.gguf or --synthetic SHAPE TYPE")
         if min(self.n_prompt, self.n_gen) < 0 or self.n_prompt + self.n_gen == 0 or self.repetitions < 1:
             raise EspalierError("bench needs -p or -n above zero and -r of at least 1")
+        if self.batch < 0 or (self.batch and not self.n_gen):
+            raise EspalierError("--batch is the sequences that generate at once; it needs -n above zero")
         if self.depth < 0:
             raise EspalierError(
                 f"--depth is {self.depth}; it is the tokens cached before each test, 0 or more"
@@ -92,10 +97,14 @@ def run(options: BenchOptions) -> None:
         _check_context(loaded, options)
         peer = PeerBench(program, path, peer_options(ops, options.kv_type)) if program and path else None
         results, profile = _measure(loaded, options, peer)
+        batch = _measure_batch(loaded, options)
     _print(loaded, results, profile)
+    if batch:
+        _print_batch(batch)
     if options.json:
         as_json: dict[str, Any] = {"results": [result.as_json() for result in results]}
-        print(jsonlib.dumps(as_json | ({"decode_step": profile.as_json()} if profile else {})))
+        as_json |= {"decode_step": profile.as_json()} if profile else {}
+        print(jsonlib.dumps(as_json | ({"batch": batch.as_json()} if batch else {})))
 
 
 def write(options: BenchOptions, path: Path) -> None:
@@ -152,6 +161,14 @@ def _measure(
                 report(repetition * len(results) + i, n_steps)
                 _repeat(repetition, runs, speeds, peer)
     return results, _step_profile(loaded, options, runs) if options.n_gen else None
+
+
+def _measure_batch(loaded: LoadedModel, options: BenchOptions) -> BatchSpeeds | None:
+    if not options.batch:
+        return None
+    with progress_bar(f"measuring {options.batch} sequences at once") as report:
+        sizes = (options.batch, options.n_gen, options.repetitions)
+        return measure_batch(loaded, *sizes, options.kv_type, report)
 
 
 def _step_profile(
@@ -213,6 +230,16 @@ def _print(loaded: LoadedModel, results: list[Speeds], profile: StepProfile | Cp
         print_cpu_profile(profile, out)
     elif profile:
         print_profile(profile, out)
+
+
+def _print_batch(batch: BatchSpeeds) -> None:
+    table = Table(f"{batch.n_sequences} sequences, {batch.n_tokens} tokens of each", "tokens/s", "+/-")
+    for name, speeds in (("greedy", batch.greedy), ("default sampling", batch.sampled)):
+        median, deviation = _summary("", speeds).values()
+        table.add_row(name, _cell(median), _cell(deviation))
+    cost = figure(100 * batch.sampling_cost, ".1f")
+    table.caption = f"default sampling adds {cost} % to a step"
+    Console(highlight=False).print(table)
 
 
 def _cell(value: str | float | None) -> str:

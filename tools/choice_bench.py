@@ -1,8 +1,8 @@
 """What choosing tokens costs: `python -m tools.choice_bench`.
 
-The first table is one row on one thread, native on every tier and in NumPy, the judge, whose token all must choose.
-The second is the whole engine: decode steps of eight sequences, greedy and with default sampling, in turns. Both are
-CPU time of this process, so that what else the machine does hardly matters.
+One row on one thread, native on every tier and in NumPy, the judge, whose token all must choose. Times are CPU time
+of this process, so that what else the machine does hardly matters. What sampling costs a step of the whole engine:
+`espalier bench --batch 8`.
 """
 
 import statistics
@@ -15,14 +15,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from engine import Engine, EngineConfig, SamplingParams, synthetic_model
+from engine import SamplingParams
 from engine.choice_rows import TokenIds, rows_of
 from engine.request import Request
 from kernels import load_backend
 from kernels.cpu import _native
 from kernels.ops import Ops
 from tools.backends import machine_line
-from tools.progress import progress_bar
 
 SAMPLERS = {
     "greedy": SamplingParams(temperature=0),
@@ -33,26 +32,15 @@ SAMPLERS = {
     "repetition 1.1": SamplingParams(repetition_penalty=1.1),
     "logprobs 20": SamplingParams(logprobs=20),
 }
-N_SEQUENCES = 8
-PROMPT = 16  # tokens of each
 
 
 def main(
     n_vocab: Annotated[int, typer.Option(min=1, help="Logits of the row.")] = 1 << 17,
     calls: Annotated[int, typer.Option(min=1, help="Calls, of which the median counts.")] = 30,
-    steps: Annotated[
-        int, typer.Option(min=0, help="Decode steps of a turn of the engine; 0: no engine.")
-    ] = 32,
-    turns: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
-    shape: Annotated[
-        str, typer.Option(help="Of the engine's model, as `espalier bench` knows them.")
-    ] = "llama-0.85b",
 ) -> None:
     console = Console()
     console.print(machine_line())
     console.print(rows_table(n_vocab, calls))
-    if steps:
-        console.print(engine_table(shape, steps, turns))
 
 
 def rows_table(n_vocab: int, calls: int) -> Table:
@@ -92,38 +80,6 @@ def seconds(call: Callable[[], object]) -> float:
     started = time.process_time()
     call()
     return time.process_time() - started
-
-
-def engine_table(shape: str, steps: int, turns: int) -> Table:
-    with progress_bar("making the model") as report:
-        loaded = synthetic_model(shape, "IQ2_KT", load_backend("cpu"), report)
-    engine = Engine(loaded, EngineConfig(ctx_size=PROMPT + steps + 8, max_batch=N_SEQUENCES))
-    kinds = {"greedy": SamplingParams(temperature=0), "default sampling": SamplingParams(seed=1)}
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    for turn in range(turns):
-        for name, params in list(kinds.items())[:: 1 if turn % 2 else -1]:
-            times[name].append(seconds_of_decoding(engine, params, steps) / steps)
-    greedy = statistics.median(times["greedy"])
-    table = Table(
-        "CPU ms a step", "median", "least", "over greedy", title=f"{shape}, {N_SEQUENCES} sequences"
-    )
-    for name, each in times.items():
-        over = f"{statistics.median(each) / greedy - 1:+.1%}"
-        table.add_row(name, f"{1e3 * statistics.median(each):.2f}", f"{1e3 * min(each):.2f}", over)
-    return table
-
-
-def seconds_of_decoding(engine: Engine, params: SamplingParams, steps: int) -> float:
-    """Of `steps` decode steps of eight sequences that end together."""
-    rng = np.random.default_rng(0)
-    answer = SamplingParams(**(vars(params) | {"max_tokens": steps + 2, "ignore_eos": True}))
-    for i in range(N_SEQUENCES):
-        engine.add(str(i), rng.integers(0, engine.n_vocab, PROMPT).tolist(), answer)
-    engine.step()  # the prompts
-    engine.step()  # the first decode step of a shape is recorded
-    elapsed = sum(seconds(engine.step) for _ in range(steps))
-    assert not engine.has_work
-    return elapsed
 
 
 if __name__ == "__main__":

@@ -200,6 +200,14 @@ def bench(
             help="Write the --synthetic model to this GGUF file, and measure nothing.", show_default=False
         ),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch",
+            "-b",
+            help="Also so many sequences at once, greedy and with default sampling; 0 leaves the test out.",
+        ),
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
 ) -> None:
     """Prompt and generation speed in tokens per second, as the peer's llama-bench defines them."""
@@ -219,6 +227,7 @@ def bench(
         peer,
         json,
         attention,
+        batch,
     )
     if write is None:
         command.run(options)

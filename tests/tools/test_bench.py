@@ -94,6 +94,23 @@ def test_a_step_is_told_by_its_calls(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "Python around them" in output
 
 
+def test_several_sequences_at_once_are_timed_greedy_and_sampled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.run(options(model=write_tiny_llama(tmp_path / "m.gguf"), n_prompt=0, repetitions=1, batch=3))
+    output = capsys.readouterr().out
+    batch = json.loads(output.splitlines()[-1])["batch"]
+    assert (batch["sequences"], batch["tokens"]) == (3, 3)
+    greedy, sampled = batch["greedy_tokens_per_second"], batch["sampled_tokens_per_second"]
+    assert batch["sampling_cost"] == pytest.approx(greedy / sampled - 1, abs=0.01)  # both are rounded
+    assert "default sampling" in output
+
+
+def test_a_batch_that_generates_nothing_is_refused() -> None:
+    with pytest.raises(EspalierError, match="--batch is the sequences that generate at once"):
+        options(synthetic=("llama-0.85b", "IQ2_KT"), n_gen=0, batch=8)
+
+
 def test_a_clock_leaves_the_backend_as_it_was(cpu_ops: CpuOps) -> None:
     native, x = cpu_ops._native, np.ones((1, 4), np.float32)
     recordings = Recordings()

@@ -9,7 +9,7 @@ from tools.choice_bench import SAMPLERS
 
 
 def test_every_sampler_is_a_line_with_a_figure_for_each_tier() -> None:
-    command = [sys.executable, "-m", "tools.choice_bench", "--n-vocab", "300", "--calls", "1", "--steps", "0"]
+    command = [sys.executable, "-m", "tools.choice_bench", "--n-vocab", "300", "--calls", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     lines = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines() if "│" in line]
