@@ -50,6 +50,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestError, _on_request_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     admission = Admission(engine.config.max_batch, engine.config.max_queue, settings.max_connections)
+    app.state.admission = admission
     _add_layers(app, settings, admission)
     return app
 

@@ -14,7 +14,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from server.errors import error_body
+from server.admission import Admission
+from server.errors import ApiError
 
 logger = logging.getLogger("espalier.access")
 
@@ -25,14 +26,18 @@ MAX_PIPELINED = 8  # requests that wait on their connection for the answer befor
 _OFFER = (b"connection", b"upgrade", b"http2-settings")  # the headers that offer another protocol
 DISCARD_SECONDS = 5.0  # for a refused client to stop sending and read its answer
 DISCARD_BYTES = 64 << 20
+_BODILESS_NAMES = ("GET", "HEAD", "OPTIONS")  # methods whose requests cost the engine nothing
+_BODILESS = tuple(name.encode() for name in _BODILESS_NAMES)
+_HEAD_TOO_LARGE = ApiError(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
 
 
 class Connections:
     """What the connections of one server share: their limits, and which of them wait for a request."""
 
-    def __init__(self, max_connections: int, send_seconds: float) -> None:
+    def __init__(self, max_connections: int, send_seconds: float, admission: Admission) -> None:
         self.max_connections = max_connections
         self.send_seconds = send_seconds  # 0: no limit
+        self.admission = admission
         self.waiting: dict[GuardedProtocol, None] = {}  # the longest wait first
 
 
@@ -43,7 +48,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._shared = connections
         self._running: RequestResponseCycle | None = None  # super's `cycle` is the newest, which may wait
-        self._refusal = (400, "the request is not well-formed HTTP/1.1")
+        self._refusal = ApiError(400, "the request is not well-formed HTTP/1.1")
+        self._inside: set[RequestResponseCycle] = set()  # those that `admission.n_complete` counts
         self._is_offer = False  # of another protocol
         self._deaf = False  # what comes is no longer parsed
         self._discarded = 0
@@ -69,6 +75,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         _cancel(self._send_timer)
         self.pipeline.clear()
+        for cycle in list(self._inside):
+            self._leave(cycle)
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -84,7 +92,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._feed(data)
         framing = self._n_fed - self._n_body
         if framing > MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self._n_body and not self._deaf:
-            self._refuse(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+            self._refuse(_HEAD_TOO_LARGE)
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -93,7 +101,7 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             self._feed_again(data[offer.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(*self._refusal)
+            self._refuse(self._refusal)
 
     def _feed_again(self, rest: bytes) -> None:
         """Decline an offer of another protocol, as Java's client makes it: httptools would end the request with its
@@ -136,14 +144,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         problem = _problem(self.parser.get_http_version(), self.headers)
         if problem is not None:
-            self._fail(400, problem)
+            self._fail(ApiError(400, problem))
         self._is_offer = self.parser.should_upgrade()
         if self._is_offer:
             if self.parser.get_method() == b"CONNECT":
-                self._fail(400, "this server is no proxy")
+                self._fail(ApiError(400, "this server is no proxy"))
             return
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._fail(400, "too many requests at once on one connection")
+            self._fail(ApiError(400, "too many requests at once on one connection"))
+        self._refuse_when_full()
         self._stop_waiting()
         super().on_headers_complete()
         self.flow.resume_reading()  # also while requests wait, or nobody would see the client leave
@@ -153,10 +162,15 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._is_offer:
-            super().on_message_complete()
+        if self._is_offer:
+            return
+        if self.scope["method"] not in _BODILESS_NAMES and not self.cycle.response_complete:
+            self._inside.add(self.cycle)
+            self._shared.admission.n_complete += 1
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self._leave(self._running)
         super().on_response_complete()
         if not self._is_answering() and not self.transport.is_closing():
             self._shared.waiting[self] = None  # idle: first to make room, and closed by super's own timer
@@ -168,16 +182,31 @@ class GuardedProtocol(HttpToolsProtocol):
     def _count_head(self, n_bytes: int) -> None:
         self._n_head += n_bytes
         if self._n_head > MAX_HEAD_BYTES:
-            self._fail(431, f"the request's head is larger than {MAX_HEAD_BYTES} bytes")
+            self._fail(_HEAD_TOO_LARGE)
 
-    def _fail(self, status: int, message: str) -> None:
+    def _refuse_when_full(self) -> None:
+        """Before anything is made for the request. A page's request goes on to where CORS headers are added,
+        and one that waits for the answer before it to where it can have its own."""
+        has_origin = any(name == b"origin" for name, _ in self.headers)
+        if has_origin or self._is_answering() or self.parser.get_method() in _BODILESS:
+            return
+        refusal = self._shared.admission.refusal_at_head()
+        if refusal is not None:
+            self._fail(refusal)
+
+    def _leave(self, cycle: RequestResponseCycle | None) -> None:
+        if cycle in self._inside:
+            self._inside.remove(cycle)
+            self._shared.admission.n_complete -= 1
+
+    def _fail(self, refusal: ApiError) -> None:
         """From a callback: end the parsing. httptools makes it an error of its own."""
-        self._refusal = status, message
-        raise ValueError(message)
+        self._refusal = refusal
+        raise ValueError(refusal.message)
 
     # Refusals.
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, refusal: ApiError) -> None:
         """Answer what cannot become a request, if nothing else is being answered, and close."""
         self._deaf = True
         if self._is_answering():
@@ -188,17 +217,18 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         self._stop_waiting()
         request_id = uuid.uuid4().hex
-        logger.info("refused %d: %s id=%s", status, message, request_id)
-        body = error_body(status, message)
+        logger.info("refused %d: %s id=%s", refusal.status, refusal.message, request_id)
+        body = refusal.body()
         headers = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
             (b"x-request-id", request_id.encode()),
+            *((name.encode(), value.encode()) for name, value in refusal.headers.items()),
         ]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+        self.transport.write(b"".join([STATUS_LINE[refusal.status], *lines, b"\r\n", body]))
         # Closing on a client that is still sending would lose it the answer.
         self.transport.write_eof()
         self._head_timer = self.loop.call_later(DISCARD_SECONDS, self.transport.abort)
@@ -232,9 +262,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()  # close() would wait for these bytes to go out
 
 
-def guarded(max_connections: int, send_seconds: float) -> Any:
+def guarded(max_connections: int, send_seconds: float, admission: Admission) -> Any:
     """The protocol factory of one server, for uvicorn's `http` (which is typed as a class)."""
-    connections = Connections(max_connections, send_seconds)
+    connections = Connections(max_connections, send_seconds, admission)
 
     def protocol(*args: Any, **kwargs: Any) -> GuardedProtocol:
         return GuardedProtocol(*args, connections=connections, **kwargs)

@@ -74,7 +74,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs the application: its protocol, its limits, no log and no headers of its own."""
     return uvicorn.Config(
         app,
-        http=guarded(settings.max_connections, settings.send_seconds),
+        http=guarded(settings.max_connections, settings.send_seconds, app.state.admission),
         ws="none",
         timeout_graceful_shutdown=max(1, int(settings.drain_seconds)),
         log_config=None,

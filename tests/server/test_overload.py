@@ -52,6 +52,34 @@ async def test_a_crowd_is_refused_unread_and_those_let_in_succeed(
     assert 68 <= len(answers) - len(refused) == n_parsed
 
 
+def test_a_crowd_of_one_moment_is_refused_before_any_of_it_is_looked_at(tiny_model: Path) -> None:
+    """All requests lie in the sockets when the loop comes to them: the HTTP layer counts what it has let in.
+
+    A page's request is refused too, with the headers that let the page read it.
+    """
+    with InProcess(new_engine(tiny_model, max_batch=2, max_queue=3)) as server:
+        crowd = [connect(server.url) for _ in range(40)]
+        page = connect(server.url)
+        time.sleep(0.1)  # the connections are accepted
+        loop = server.thread._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 0.4)  # it is away while they come
+        time.sleep(0.1)
+        for connection in crowd:
+            connection.sendall(post(SHORT))
+        page.sendall(post(SHORT, origin="http://localhost:3000"))
+        statuses = []
+        for connection in crowd:
+            status, headers, body = one_answer(connection)
+            statuses.append(status)
+            if status != 200:
+                assert_overloaded(status, headers, body)
+        status, headers, body = one_answer(page)
+        assert_overloaded(status, headers, body)
+        assert headers["access-control-allow-origin"] == "http://localhost:3000"
+    assert statuses.count(200) == 5
+
+
 def test_a_full_server_answers_a_head_without_waiting_for_its_body(tiny_model: Path) -> None:
     """And its probes and its list of models as ever; the place is free again when a request has ended."""
     with InProcess(new_engine(tiny_model, max_batch=1, max_queue=1)) as server:

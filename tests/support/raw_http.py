@@ -16,10 +16,11 @@ def connect(url: str, *, receive_buffer: int | None = None) -> socket.socket:
     return connection
 
 
-def post(body: Any, path: str = "/v1/completions") -> bytes:
+def post(body: Any, path: str = "/v1/completions", **headers: str) -> bytes:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n"
-    return head.encode() + raw
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(raw)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + raw
 
 
 def received(connection: socket.socket) -> bytes:
