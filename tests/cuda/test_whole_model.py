@@ -163,7 +163,7 @@ def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops:
     assert texts(load_model(tiny, cuda_ops), kv_type) == texts(load_model(tiny, cpu_ops), kv_type)
 
 
-@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("kv_type", [pytest.param("f16", marks=pytest.mark.slow), "q8_0"])
 def test_with_attention_on_tensor_cores_a_request_continues_in_company_as_alone(
     tiny: Path, tensor_ops: Ops, kv_type: str
 ) -> None:

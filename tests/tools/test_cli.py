@@ -1,10 +1,14 @@
 """The command line as a person meets it: one line for a mistake, exit status 2, help that explains itself."""
 
+import contextlib
+import io
+import signal
 import socket
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -12,13 +16,28 @@ from engine.errors import EspalierError
 from server.settings import parse_size
 from support.gguf_writer import contents, part_path, write_split
 from support.tiny_models import write_tiny_llama
+from tools.cli import main
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 from tools.serve import api_keys
 
 
 def espalier(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from tools.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    """In this process, as a new one takes a third of a second to import everything; test_process_end.py has some."""
+    out, err = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    status: str | int | None = 0
+    try:
+        with (
+            mock.patch.object(sys, "argv", ["espalier", *map(str, arguments)]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            main()
+    except SystemExit as end:
+        status = end.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(arguments, int(status or 0), out.getvalue(), err.getvalue())
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
