@@ -15,12 +15,15 @@ UNREAD_NAMES = ("seperator", "mask", "cls")  # GGUF spells it so; nothing here n
 NO_ID = (-1, (1 << 32) - 1)
 
 
-def read_special_ids(metadata: Mapping[str, Any], n_vocab: int) -> tuple[dict[str, int | None], list[str]]:
-    """The id of each of NAMES, None where the file has none or one that points nowhere; and the notes on the latter.
+def read_special_ids(
+    metadata: Mapping[str, Any], n_vocab: int, defaults: Mapping[str, int]
+) -> tuple[dict[str, int | None], list[str]]:
+    """The id of each of NAMES, None where the file has one that points nowhere; and the notes on these.
 
+    defaults: the ids of names that the file leaves out; None for the others.
     Raises ModelFileError for a value that is no integer.
     """
-    ids = {name: _read(metadata, name, n_vocab) for name in NAMES}
+    ids = {name: _read(metadata, name, n_vocab, defaults.get(name)) for name in NAMES}
     pointless = [why for name in (*NAMES, *UNREAD_NAMES) if (why := points_nowhere(metadata, name, n_vocab))]
     return ids, [f"{why}; the token counts as none" for why in pointless]
 
@@ -49,10 +52,10 @@ def require_some_end(metadata: Mapping[str, Any], end_ids: frozenset[int], n_voc
         raise ModelFileError(f"{why}; no other token ends an answer")
 
 
-def _read(metadata: Mapping[str, Any], name: str, n_vocab: int) -> int | None:
+def _read(metadata: Mapping[str, Any], name: str, n_vocab: int, default: int | None) -> int | None:
     value = metadata.get(_key(name))
     if value is None:
-        return None
+        return default
     if not _is_integer(value):
         raise ModelFileError(f"{points_nowhere(metadata, name, n_vocab)}")
     return int(value) if 0 <= int(value) < n_vocab else None

@@ -18,6 +18,7 @@ from engine.text.special_ids import read_special_ids, require_some_end
 from engine.text.token_kind import FILE_KINDS, SPECIAL_KINDS, TokenKind
 
 MAX_TOKENS = 1 << 22
+SENTENCEPIECE_IDS = {"bos": 1, "eos": 2}
 MAX_TOKEN_BYTES = 4096  # the longest tokens of real vocabularies are a few hundred bytes (runs of spaces)
 # Control and user-defined tokens are looked for at every place of a text, and their beginnings and ends are
 # kept (guard.py): these limits keep a hostile file's search below 50 us a character and its sets below 500 MB.
@@ -51,7 +52,7 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
     texts = _texts(metadata, "tokens", MAX_TOKEN_BYTES)
     scores = _scores(_list_of(metadata, "scores", len(texts))) if scored else []
     kinds = _kinds(metadata, texts)
-    named, notes = read_special_ids(metadata, len(texts))
+    named, notes = read_special_ids(metadata, len(texts), _default_ids(kinds) if scored else {})
     named_ends = {i for name in ("eos", "eot", "eom") if (i := named[name]) is not None}
     _angled_specials_become_control(texts, kinds, {*named_ends, named["bos"]})
     ends_by_text = end_ids_by_text(texts, kinds, named["eos"], lambda text: _is_merged(metadata, text))
@@ -81,6 +82,12 @@ def read_vocabulary(metadata: Mapping[str, Any], *, scored: bool) -> Vocabulary:
 def read_merges(metadata: Mapping[str, Any]) -> list[str]:
     """The merges of a BPE vocabulary, best first, each "LEFT RIGHT" as the file has it."""
     return _texts(metadata, "merges", MAX_TOKEN_BYTES + 1)  # the space between
+
+
+def _default_ids(kinds: list[TokenKind]) -> dict[str, int]:
+    """SentencePiece's ids for a file that leaves them out, as the peers take them; not where a word has the id."""
+    present = {name: i for name, i in SENTENCEPIECE_IDS.items() if i < len(kinds)}
+    return {name: i for name, i in present.items() if kinds[i] is TokenKind.CONTROL}
 
 
 def _retype(kinds: list[TokenKind], ids: set[int], kind: TokenKind) -> set[int]:

@@ -37,11 +37,6 @@ HOSTILE = [
     ({"unknown_token_id": 1.5}, "tokenizer.ggml.unknown_token_id is 1.5"),
     ({"padding_token_id": "0"}, "tokenizer.ggml.padding_token_id is '0'"),
     ({"add_bos_token": "yes"}, "tokenizer.ggml.add_bos_token is 'yes'"),
-    (
-        {"bos_token_id": None},
-        "tokenizer.ggml.add_bos_token is true but tokenizer.ggml.bos_token_id is missing",
-    ),
-    ({"eos_token_id": None, "add_eos_token": True}, "tokenizer.ggml.eos_token_id is missing"),
 ]
 
 
@@ -52,6 +47,25 @@ def test_a_broken_vocabulary_is_refused_in_one_line(keys, message):
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 300
+
+
+def test_special_ids_that_a_file_leaves_out_are_sentencepiece_s() -> None:
+    """As the peers take them."""
+    left_out = {"bos_token_id": None, "eos_token_id": None, "unknown_token_id": None}
+    defaulted, whole = (load_tokenizer(spm_metadata(pieces_with(), **keys)) for keys in (left_out, {}))
+    assert (defaulted.bos_id, defaulted.eos_ids) == (whole.bos_id, whole.eos_ids) == (1, {2})
+    for text in ("abc", "never seen: \U0001f600"):
+        ids = [t.encode(text, add_special=True, parse_special=False) for t in (defaulted, whole)]
+        assert ids[0] == ids[1]
+
+
+def test_a_word_in_the_place_of_a_special_token_is_none() -> None:
+    """Then a text that has to begin with BOS cannot be made."""
+    word = [NORMAL if i == 1 else kind for i, (_, _, kind) in enumerate(pieces_with())]
+    with pytest.raises(
+        ModelFileError, match="add_bos_token is true but tokenizer.ggml.bos_token_id is missing"
+    ):
+        load_tokenizer(spm_metadata(pieces_with(), bos_token_id=None, token_type=word))
 
 
 def test_without_token_types_bytes_and_the_named_specials_are_known_by_their_texts():
