@@ -62,9 +62,7 @@ def test_special_ids_that_a_file_leaves_out_are_sentencepiece_s() -> None:
 def test_a_word_in_the_place_of_a_special_token_is_none() -> None:
     """Then a text that has to begin with BOS cannot be made."""
     word = [NORMAL if i == 1 else kind for i, (_, _, kind) in enumerate(pieces_with())]
-    with pytest.raises(
-        ModelFileError, match="add_bos_token is true but tokenizer.ggml.bos_token_id is missing"
-    ):
+    with pytest.raises(ModelFileError, match=r"add_bos_token is true but .*bos_token_id is missing"):
         load_tokenizer(spm_metadata(pieces_with(), bos_token_id=None, token_type=word))
 
 
