@@ -19,7 +19,7 @@ class Output(NamedTuple):
     """What a pass leaves on the backend, valid until the next one; a padded pass has rows beyond n_rows."""
 
     logits: Array  # [>= n_rows, n_vocab]
-    chosen: Chosen | None  # of >= n_rows rows; None where nobody asked for a choice
+    chosen: Chosen | None  # at least n_rows rows; None where the caller asked for no choice
     n_rows: int  # those the chunks want
 
 

@@ -35,9 +35,8 @@ class KeptChanges:
     def of(self, request: Request, n_unread: int) -> np.ndarray:
         """CHANGE [n_changed], ids once each; valid until the next call. n_unread: tokens that nobody has read yet."""
         if self._repeats or self._answers:
-            for token_id in request.token_ids[
-                self._n_counted :
-            ]:  # of the answer: the prompt was there at once
+            # These are tokens of the answer: the prompt was counted when the request came.
+            for token_id in request.token_ids[self._n_counted :]:
                 self._count(token_id)
         self._n_counted = len(request.token_ids)
         self._forbid_ends(request, request.n_output + n_unread < request.params.min_tokens)

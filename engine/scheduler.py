@@ -98,7 +98,7 @@ class Scheduler:
     def schedule(self) -> list[Work]:
         """The work of the next step, at most one piece for each sequence. Never empty while there is work."""
         n_decode = sum(request.n_pending == 1 for request in self.running)
-        budget = self.step_tokens - n_decode  # of tokens beyond the one that each decoding sequence gets
+        budget = self.step_tokens - n_decode  # tokens beyond the one that each decoding sequence gets
         works: list[Work] = []
         for i, request in enumerate(tuple(self.running)):
             if i >= len(self.running):

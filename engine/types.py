@@ -78,10 +78,12 @@ class TokenEvent:
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     n_prompt: int = 0  # tokens of the prompt
-    n_cached: int = 0  # of these, found in a cache and not computed
+    n_cached: int = 0  # prompt tokens that were found in a cache and not computed
     error: str | None = None  # with finish_reason "error": one line
     logprobs: tuple[TokenLogprobs, ...] = ()  # one for each of token_ids, where the request asks for them
-    prompt_logprobs: tuple[TokenLogprobs, ...] = ()  # of the next prompt tokens, in order, from the second on
+    prompt_logprobs: tuple[
+        TokenLogprobs, ...
+    ] = ()  # for the next prompt tokens, in order, from the second on
     hidden: "np.ndarray | None" = None  # float32 [n, n_embd] of the next n prompt tokens, in order
 
 

@@ -12,7 +12,7 @@ Array = Any  # a backend's own
 
 #: The most likely tokens whose log-probabilities one choice can give.
 MAX_LOGPROBS = 20
-#: Of `Chosen.logprobs`: the chosen token's, the most likely ids as int32 bits, theirs.
+#: The columns of `Chosen.logprobs`: the chosen token's, the most likely ids as int32 bits, theirs.
 LOGPROB_COLUMNS = 1 + 2 * MAX_LOGPROBS
 #: What narrows a row down, in the default order. A step's number is its place here.
 STEPS = ("temperature", "top_k", "top_p", "min_p")
@@ -50,7 +50,7 @@ CHANGE = np.dtype(
 )
 #: The one number that changes nothing when it is added, zeros of either sign included.
 NO_BIAS = np.float32(-0.0)
-#: Of float32, with room for a factor.
+#: The largest rate: float32's range with room for a factor.
 LARGEST_RATE = 3e38
 
 
@@ -59,10 +59,9 @@ class Choices(NamedTuple):
 
     rows: Array  # [n_rows, 22]: CHOICE_ROW
     starts: Array  # [n_rows + 1]: row i has changes[starts[i]:starts[i + 1]], ids once each
-    token_ids: Array  # of the pass; row i's is at i where that row has n_unread
-    mask: (
-        Array | None
-    )  # [n_rows, ceil(n_vocab / 32)]: bit t % 32 of word t / 32 allows token t; None: no row has one
+    token_ids: Array  # the pass's; row i's is at i where that row has n_unread
+    #: [n_rows, ceil(n_vocab / 32)]: bit t % 32 of word t / 32 allows token t; None: no row has one.
+    mask: Array | None
     changes: Array | None  # [n_changes, 4]: CHANGE; None: no logit is changed
     gives_logprobs: bool  # some row wants them
 
@@ -78,9 +77,8 @@ class ChosenTokens(NamedTuple):
     """A choice on the host, a line for each row. All views of one step's memory."""
 
     token_ids: np.ndarray  # int32 [n_rows]
-    highest: (
-        np.ndarray
-    )  # float32 [n_rows]: the highest logit a token had; a row where it is not finite has no choice
+    #: float32 [n_rows]: the highest logit a token had; a row where it is not finite has no choice.
+    highest: np.ndarray
     logprobs: np.ndarray | None  # float32 [n_rows], where a row wants it; None: no row does
     top_ids: np.ndarray | None  # int32 [n_rows, MAX_LOGPROBS], most likely first; -1 beyond what a row wants
     top_logprobs: np.ndarray | None  # float32 [n_rows, MAX_LOGPROBS]

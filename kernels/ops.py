@@ -19,12 +19,12 @@ from kernels.recordings import Recordings
 
 Array = Any  # numpy.ndarray on the CPU and the reference backend
 LayerCache = Any  # one layer's keys and values, in the backend's own layout
-Result = TypeVar("Result")  # of a recorded pass: arrays, in whatever they come
+Result = TypeVar("Result")  # what a recorded pass returns: an array, or a tuple of arrays and tuples
 
 #: Attention sums keys in splits of this many positions, merged in order, on every backend.
 KV_SPLIT = 256
 
-#: Of the CUDA backend: with the CPU's bits, or on its f16 tensor cores. The other backends' is exact.
+#: How the CUDA backend computes attention: with the CPU's bits, or on f16 tensor cores. Other backends have "exact".
 ATTENTIONS = ("exact", "tensor")
 
 

@@ -25,7 +25,7 @@ class QuantType:
     block_bytes: int
     row_header_bytes: int = 0
     tail_nibbles: int = 0  # half bytes of a 32-block of a row's tail; 0: rows are whole blocks
-    plain: "QuantType | None" = None  # of a type that only files have, rows interleaved: what it is loaded as
+    plain: "QuantType | None" = None  # what a type with interleaved rows, which only files have, is loaded as
 
     @property
     def rows_in_unit(self) -> int:

@@ -109,9 +109,8 @@ class OriginGuard:
             (b"access-control-max-age", str(MAX_AGE_SECONDS).encode()),
             (b"vary", b"Access-Control-Request-Headers"),
         ]
-        if any(
-            _values(scope, b"access-control-request-private-network")
-        ):  # a page of the network asks a local server
+        # A browser asks this before it lets a page of the network speak to a server of the machine.
+        if any(_values(scope, b"access-control-request-private-network")):
             headers.append((b"access-control-allow-private-network", b"true"))
         return headers
 

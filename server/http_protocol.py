@@ -20,7 +20,7 @@ from server.errors import ApiError
 logger = logging.getLogger("espalier.access")
 
 HEAD_SECONDS = 30.0
-MAX_HEAD_BYTES = 64 << 10  # of a head; of trailers and chunk framing, beside what they frame
+MAX_HEAD_BYTES = 64 << 10  # a head may have, and trailers and chunk framing beside what they frame
 FRAMING_PER_BODY_BYTE = 8  # a chunk of one byte comes in five bytes of framing
 MAX_PIPELINED = 8  # requests that wait on their connection for the answer before them
 _OFFER = (b"connection", b"upgrade", b"http2-settings")  # the headers that offer another protocol
@@ -50,7 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None  # super's `cycle` is the newest, which may wait
         self._refusal = ApiError(400, "the request is not well-formed HTTP/1.1")
         self._inside: set[RequestResponseCycle] = set()  # those that `admission.n_complete` counts
-        self._is_offer = False  # of another protocol
+        self._is_offer = False  # the request offers another protocol
         self._deaf = False  # what comes is no longer parsed
         self._discarded = 0
         self._n_fed = self._n_body = self._n_head = 0  # bytes of the request that is coming in
@@ -61,9 +61,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.set_write_buffer_limits(
-            high=0
-        )  # pause_writing tells of each byte that the client does not take
+        # With this limit pause_writing tells of each byte that the client does not take.
+        transport.set_write_buffer_limits(high=0)
         self._wait_for_head()
         if len(self.connections) > self._shared.max_connections:
             oldest = next(iter(self._shared.waiting))

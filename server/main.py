@@ -25,7 +25,7 @@ logger = logging.getLogger("espalier.server")
 # tokenizer only after this time: Python's 5 ms would be 5 ms an answer.
 SWITCH_SECONDS = 0.001
 OTHER_FILES = 64  # that the process has open beside its connections, or may have
-GRACE_SECONDS = 2.0  # of the drain time, kept for telling the streams that are left
+GRACE_SECONDS = 2.0  # the end of the drain time, in which the streams that are left are told
 
 
 def bind(settings: Settings) -> socket.socket:

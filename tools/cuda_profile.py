@@ -124,9 +124,8 @@ def _launches_of_step(loaded: LoadedModel, device: Device, runs: SequenceRuns, d
     for first in range(0, depth, PROMPT_CHUNK):
         runs.run([token_ids[first : min(first + PROMPT_CHUNK, depth)]], first, 1)
     with device.logged() as launches:
-        runs.run(
-            [token_ids[-1:]], depth, 1
-        )  # of its kind the first with these weights: it runs and is not replayed
+        # The first pass of its shape runs and is not replayed, so its launches are logged.
+        runs.run([token_ids[-1:]], depth, 1)
     return launches
 
 

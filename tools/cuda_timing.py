@@ -60,7 +60,7 @@ class Timer:
 
 
 def device_of(ops: Any) -> Device | None:
-    """The GPU behind a backend; None for a backend without one."""
+    """The GPU that a backend uses; None for a backend without one."""
     return ops.device if ops.name == "cuda" else None
 
 

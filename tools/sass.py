@@ -70,7 +70,7 @@ class Kernel:
         self.labels: dict[str, int] = {}  # label -> index of the instruction after it
 
     def loops(self) -> list[Loop]:
-        """Every branch back, except the endless one behind a kernel's end, in order of their ends."""
+        """Every branch back, except the endless one after a kernel's end, in order of their ends."""
         spans = []
         for end, instruction in enumerate(self.instructions):
             target = _TARGET.search(instruction.operands) if instruction.opcode.startswith("BRA") else None

@@ -32,7 +32,7 @@ class TensorInfo:
     name: str
     ggml_type: int
     shape: tuple[int, ...]  # as in the file: the row length (ne0) first
-    file: ModelFile  # of a split model, the part that holds it
+    file: ModelFile  # the part that holds it, where the model is split
     offset: int  # from the start of the file
     nbytes: int
     space: int

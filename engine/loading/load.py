@@ -141,7 +141,7 @@ def _notes(
 def synthetic_model(
     shape_name: str, type_name: str, ops: Ops, progress: Progress | None = None
 ) -> LoadedModel:
-    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, one type but for the vocabulary's.
+    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, one type for all matrices but the vocabulary's.
 
     Raises ValueError for a name this build does not have.
     """

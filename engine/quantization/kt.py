@@ -107,9 +107,8 @@ class _Fitter:
 
     def __init__(self, rows: np.ndarray, column: np.ndarray, search: CodewordSearch) -> None:
         shape = (len(rows), -1, BLOCK // IQ4_KT_GROUP, IQ4_KT_GROUP)
-        self._exponent = np.frexp(np.abs(rows).max(axis=1))[
-            1
-        ]  # squares of the rows as they are could overflow
+        # Rows are scaled by a power of two, because squares of the rows as they are could overflow.
+        self._exponent = np.frexp(np.abs(rows).max(axis=1))[1]
         self._x = np.ldexp(rows, -self._exponent[:, None]).reshape(shape)  # [n_rows, n_blocks, 8, 4]
         self._w = np.broadcast_to(column, rows.shape).reshape(shape)
         self._wx = self._w * self._x
@@ -185,9 +184,8 @@ def _best_d(fit: _Fit, code: np.ndarray, d: np.ndarray) -> np.ndarray:
 def _pack(rows: _Rows) -> np.ndarray:
     """The bytes of docs/kt_format.md, uint8 [n_rows, row_bytes]."""
     n_rows = len(rows.d)
-    index = rows.fit.index.astype(np.uint32).reshape(
-        n_rows, -1, 8, 8
-    )  # [rows, super-blocks, 32-blocks, groups]
+    indices = rows.fit.index.astype(np.uint32)
+    index = indices.reshape(n_rows, -1, 8, 8)  # [rows, super-blocks, 32-blocks, groups]
     code = (rows.code - LEAST_CODE).astype(np.uint32).reshape(n_rows, -1, 8)
     words = rows.fit.high.reshape(code.shape) | code << 1
     words |= ((index >> 12) << (8 + 3 * np.arange(8, dtype=np.uint32))).sum(axis=3, dtype=np.uint32)

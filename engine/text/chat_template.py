@@ -137,7 +137,7 @@ class ChatTemplate:
                 raise
             except RequestError as error:
                 failures.append((form, error))
-        # The most usual form's error tells most, but for its nulls, which many templates cannot read.
+        # The error of the most usual form tells most, unless it is about null, which many templates cannot read.
         _, failure = min(failures, key=lambda failed: not failed[0].null_as_text)
         raise RequestError(f"{failure}{hint_for(normalized)}", param=failure.param) from failure
 

@@ -35,7 +35,7 @@ _TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
 
 
 def _tiktoken(digits: str) -> str:
-    """The pattern that came with cl100k, which Llama 3 and Qwen share but for the digits."""
+    """The pattern that came with cl100k, which Llama 3 and Qwen share, except for digits."""
     return (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
         + digits

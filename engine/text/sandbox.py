@@ -35,7 +35,7 @@ from engine.text.sandbox_strings import (
 )
 
 SCOPES = ("_loop_vars", "_block_vars")  # what Jinja passes along with the arguments of a call
-MAX_SPREAD = 1000  # values behind a * in a call
+MAX_SPREAD = 1000  # values after a * in a call
 CHANGING_METHODS = frozenset({"append", "pop"})  # on a list that the template has made itself
 ALLOWED_METHODS = {
     list: {"index", "count", "copy"},
@@ -132,7 +132,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._active.guard.replaced(text, old, new, result)
 
     def spread(self, values: Any) -> Any:
-        """The values behind a * or ** in a call."""
+        """The values after a * or ** in a call."""
         if not isinstance(values, Sized) or len(values) > MAX_SPREAD:
             raise exceeded(f"a call with more than {MAX_SPREAD} arguments")
         return values

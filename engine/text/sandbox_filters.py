@@ -54,9 +54,8 @@ def bounded_filters(sandbox: "Sandbox") -> dict[str, Callable[..., Any]]:
 
 
 def _bounded(sandbox: "Sandbox", name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    place = (
-        1 if hasattr(function, "jinja_pass_arg") else 0
-    )  # the value comes after the context or environment
+    # The value comes after the context or environment, where the function takes one.
+    place = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:

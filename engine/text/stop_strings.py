@@ -14,7 +14,7 @@ from engine.errors import RequestError
 @dataclass
 class _State:
     depth: int  # characters of the text that this state stands for
-    stop_length: int = 0  # of the longest stop that ends here; 0: none
+    stop_length: int = 0  # characters of the longest stop that ends here; 0: none
     next: dict[str, "_State"] = field(default_factory=dict)
     fallback: "_State | None" = None  # the longest proper end of this state's text that is a state too
 

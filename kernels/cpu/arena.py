@@ -82,7 +82,7 @@ def without_memory(array: np.ndarray) -> np.ndarray:
 
 
 class IndexMemory:
-    """The int32 arrays of one step, one behind the other: those of the next step lie where these lay, if they are as
+    """The int32 arrays of one step, one after the other: those of the next step lie where these lay, if they are as
     many and as long, and a recorded pass reads them there. Arrays are kept from step to step: making one costs more
     than filling it."""
 

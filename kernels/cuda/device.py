@@ -86,7 +86,7 @@ class Device:
         with self._device:
             return int(self._cupy.cuda.runtime.memGetInfo()[0])
 
-    # The stream: everything below happens in the order of the calls, behind the caller's back until `synchronize`.
+    # The stream: the device does everything below in the order of the calls; only `synchronize` waits for it.
 
     def upload(self, to: int, values: np.ndarray) -> None:
         """values contiguous; they must not change before the copy has run."""
@@ -117,7 +117,7 @@ class Device:
         self.start(launch)
 
     def start(self, launch: Launch) -> None:
-        """As `launch`, but for no log: what is no part of a pass."""
+        """The same as `launch` without the log, for kernels that are no part of a pass."""
         kernel = self._kernel(launch.module, launch.kernel)
         kernel(launch.grid, (launch.block,), launch.arguments, stream=self._stream)
 

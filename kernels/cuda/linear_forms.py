@@ -18,7 +18,7 @@ MAX_PARTS = 3  # matrices of one launch (linear_parts.cuh)
 class LinearForm:
     """A kernel with the parameters of linear_parts.cuh and the work of one block of threads.
 
-    least_blocks: with fewer a multiprocessor, the form behind it in the table fills the card better.
+    least_blocks: with fewer a multiprocessor, the form after it in the table fills the card better.
     """
 
     kernel: str

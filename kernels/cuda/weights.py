@@ -1,4 +1,4 @@
-"""Matrices on the device: the file's own rows, or for the KT types tiles that a kernel packs behind the copy.
+"""Matrices on the device: the file's own rows, or for the KT types tiles that a kernel packs after the copy.
 
 Rows with a tail (IQ3_KT and IQ4_KT, no multiple of 256 weights) stay the file's rows: tiles are 256 columns wide.
 

@@ -139,9 +139,8 @@ def _count_unknown(names: set[str]) -> None:
     if not names:
         return
     UNKNOWN_FIELDS.inc(len(names))
-    n_more = max(
-        MAX_NAMED - len(_named), 0
-    )  # large bodies are read in threads, which may pass the limit together
+    # Large bodies are read in threads, which may pass the limit together.
+    n_more = max(MAX_NAMED - len(_named), 0)
     for name in sorted(islice(names - _named, n_more)):
         _named.add(name)
         shown = name if _PLAIN_NAME.fullmatch(name) else "(its name has other characters than a name's)"

@@ -1,7 +1,7 @@
 """Every tensor type in NumPy: file bytes to integers, and integers to the weights they stand for.
 
 Written from the layout descriptions (docs/kt_format.md, kernels/common), one function a type and one room a
-family, independent of the compiled headers but for the tables; the two are compared bit for bit.
+family, independent of the compiled headers except for the tables; the two are compared bit for bit.
 """
 
 from dataclasses import replace
@@ -72,9 +72,8 @@ def finite_rows(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.n
     if type_name in DENSE:
         return np.isfinite(_dense(type_name, data)).reshape(n_out, n_in).all(axis=1)
     w = decode(type_name, data, n_out, n_in)
-    if (
-        type_name == "MXFP4" and w.d is not None
-    ):  # an exponent is always finite; with its largest code it may not be
+    # An exponent is always finite, but times its largest code it may not be.
+    if type_name == "MXFP4" and w.d is not None:
         with np.errstate(over="ignore"):
             w = replace(w, d=w.d * np.float32(number("kLargestFP4")))
     floats = (f.reshape(n_out, -1) for f in (w.d, w.dmin, w.row_d, w.mean) if f is not None)
