@@ -7,8 +7,11 @@ JSON with a request id. What a request says twice, or in two ways, about its len
 """
 
 import asyncio
+import collections
+import functools
 import logging
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -22,6 +25,7 @@ logger = logging.getLogger("espalier.access")
 HEAD_SECONDS = 30.0
 MAX_HEAD_BYTES = 64 << 10  # a head may have, and trailers and chunk framing beside what they frame
 FRAMING_PER_BODY_BYTE = 8  # a chunk of one byte comes in five bytes of framing
+STARTS_A_ROUND = 2  # requests with bodies that begin in one round of the event loop, in a crowd
 MAX_PIPELINED = 8  # requests that wait on their connection for the answer before them
 _OFFER = (b"connection", b"upgrade", b"http2-settings")  # the headers that offer another protocol
 DISCARD_SECONDS = 5.0  # for a refused client to stop sending and read its answer
@@ -38,7 +42,26 @@ class Connections:
         self.max_connections = max_connections
         self.send_seconds = send_seconds  # 0: no limit
         self.admission = admission
+        self._starts: collections.deque[Callable[[], None]] = collections.deque()
         self.waiting: dict[GuardedProtocol, None] = {}  # the longest wait first
+
+    def start(self, request: Callable[[], None]) -> None:
+        """Run it, or in a crowd in its turn: a few in each round of the event loop.
+
+        So a round is short, and a request that is refused, or a probe, does not wait for all that were let in.
+        """
+        if self.admission.n_complete <= STARTS_A_ROUND and not self._starts:
+            request()
+            return
+        if not self._starts:
+            asyncio.get_running_loop().call_soon(self._start_some)
+        self._starts.append(request)
+
+    def _start_some(self) -> None:
+        for _ in range(min(STARTS_A_ROUND, len(self._starts))):
+            self._starts.popleft()()
+        if self._starts:
+            asyncio.get_running_loop().call_soon(self._start_some)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -176,7 +199,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if cycle.scope["method"] in _BODILESS_NAMES:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self._shared.start(functools.partial(super()._start_asgi_task, cycle, app))
 
     def _count_head(self, n_bytes: int) -> None:
         self._n_head += n_bytes

@@ -80,6 +80,35 @@ def test_a_crowd_of_one_moment_is_refused_before_any_of_it_is_looked_at(tiny_mod
     assert statuses.count(200) == 5
 
 
+def test_a_probe_does_not_wait_for_a_crowd_that_is_let_in(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request holds the loop for 10 ms when it is parsed; the probe comes when all of them have come."""
+    parse, n_parsed = body_module.parse_object, []
+
+    def slow(raw: bytes) -> Any:
+        time.sleep(0.01)
+        n_parsed.append(1)
+        return parse(raw)
+
+    monkeypatch.setattr(body_module, "parse_object", slow)
+    with InProcess(new_engine(tiny_model, max_batch=4, max_queue=64)) as server:
+        crowd = [connect(server.url) for _ in range(40)]
+        probe = connect(server.url)
+        time.sleep(0.1)  # the connections are accepted
+        loop = server.thread._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 0.3)  # it is away while they come
+        time.sleep(0.1)
+        for connection in crowd:
+            connection.sendall(post(SHORT))
+        time.sleep(0.25)
+        probe.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert one_answer(probe)[0] == 200
+        assert len(n_parsed) < 35, "the probe waited for the whole crowd"
+        assert [one_answer(connection)[0] for connection in crowd] == [200] * 40
+
+
 def test_a_full_server_answers_a_head_without_waiting_for_its_body(tiny_model: Path) -> None:
     """And its probes and its list of models as ever; the place is free again when a request has ended."""
     with InProcess(new_engine(tiny_model, max_batch=1, max_queue=1)) as server:
