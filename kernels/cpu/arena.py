@@ -21,12 +21,18 @@ class OutputMemory:
     def __init__(self) -> None:
         self._n_columns = 0
         self._buffer = np.empty(0, np.float32)
+        self._outgrown: list[
+            np.ndarray
+        ] = []  # recorded passes of models that came before may still write there
 
     def reserve(self, n_rows: int, n_columns: int) -> None:
         """For arrays [up to n_rows, n_columns]. Its pages are taken now, so that none is missing in a step."""
         self._n_columns = n_columns
-        self._buffer = np.empty(n_rows * n_columns + LANES, np.float32)
-        self._buffer.fill(0)
+        size = n_rows * n_columns + LANES
+        if size > len(self._buffer):
+            self._outgrown.append(self._buffer)
+            self._buffer = np.empty(size, np.float32)
+            self._buffer.fill(0)
 
     def take(self, *shape: int) -> np.ndarray | None:
         """The array, or None where that is no output or its memory is held."""

@@ -73,15 +73,21 @@ class Arena:
         self._device = device
         self._free: dict[int, list[DeviceBuffer]] = {}  # by size
         self._outputs: list[DeviceBuffer] = []  # free ones
+        self._all_outputs: list[DeviceBuffer] = []  # graphs of models that came before may still write to any
         self._output_columns = self._output_bytes = 0
         self.n_bytes = 0  # taken in all
         self.sealed = False  # while a pass is recorded nothing new may be taken
 
     def reserve_outputs(self, n_buffers: int, n_rows: int, n_columns: int) -> None:
         """Memory for so many arrays [up to n_rows, n_columns] at a time, which passes of every shape share."""
-        self._output_columns, self._output_bytes = n_columns, 4 * n_rows * n_columns
-        self._outputs = [self._device.allocate(self._output_bytes) for _ in range(n_buffers)]
-        self.n_bytes += n_buffers * self._output_bytes
+        self._output_columns = n_columns
+        n_bytes = 4 * n_rows * n_columns
+        if n_bytes <= self._output_bytes:
+            return
+        self._output_bytes = n_bytes
+        self._outputs = [self._device.allocate(n_bytes) for _ in range(n_buffers)]
+        self._all_outputs += self._outputs
+        self.n_bytes += n_buffers * n_bytes
 
     def take(self, *shape: int) -> DeviceArray:
         """Uninitialized float32."""

@@ -79,6 +79,29 @@ def test_the_recording_used_longest_ago_goes_first() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu_ops", "cuda_ops"])
+def test_an_engine_that_needs_more_memory_leaves_another_one_s_recordings_theirs(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
+) -> None:
+    """One after the other over one backend: the second, larger one comes when the first has recorded its steps."""
+    loaded = load_model(write_tiny_llama(tmp_path / "m.gguf", n_layer=1), request.getfixturevalue(backend))
+
+    def answers(engine: Engine, n_requests: int) -> list[tuple[str, tuple[int, ...]]]:
+        for i in range(n_requests):
+            engine.add(str(i), [1, 2, 3 + i], SamplingParams(max_tokens=5, ignore_eos=True, temperature=0))
+        told = []
+        while engine.has_work:
+            told += [(event.request_id, event.token_ids) for event in engine.step()]
+        return told
+
+    first = Engine(loaded, EngineConfig(max_batch=2, kv_memory_bytes=1 << 20))
+    expected = answers(first, 2)
+    second = Engine(loaded, EngineConfig(max_batch=24, kv_memory_bytes=1 << 20))
+    assert answers(second, 2) == expected
+    assert len(answers(second, 24)) == 24 * 5
+    assert answers(first, 2) == expected
+
+
+@pytest.mark.parametrize("backend", ["cpu_ops", "cuda_ops"])
 def test_a_model_that_has_run_goes_with_its_engine(
     request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
