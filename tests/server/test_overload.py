@@ -220,9 +220,10 @@ def test_a_chunked_body_is_bounded_as_it_comes(tiny_model: Path) -> None:
 async def test_a_request_whose_sender_gives_up_at_the_engines_door_is_forgotten(tiny_model: Path) -> None:
     """The engine is in a step, so the request waits to be added when it is cancelled."""
     engine = new_engine(tiny_model)
-    step, may_step = engine.step, threading.Event()
+    step, in_step, may_step = engine.step, threading.Event(), threading.Event()
 
     def held_step() -> Any:
+        in_step.set()
         may_step.wait(10)
         return step()
 
@@ -233,6 +234,8 @@ async def test_a_request_whose_sender_gives_up_at_the_engines_door_is_forgotten(
 
         async def begin_two_and_give_up_on_the_second() -> None:
             [first] = await service.begin([[1, 300]], params, [])
+            # A request that arrives before the step begins is added with the first one.
+            assert await asyncio.to_thread(in_step.wait, 10)
             second = asyncio.create_task(service.begin([[1, 301]], params, []))
             await asyncio.sleep(0.1)
             assert not second.done()
