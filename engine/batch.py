@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.ops import Array, AttentionBatch, Ops
+from kernels.batches import Array, AttentionBatch, StateBatch
+from kernels.ops import Ops
 
 
 class Chunk(NamedTuple):
@@ -20,18 +21,17 @@ class Chunk(NamedTuple):
     n_cached: int  # tokens of this sequence already in the KV cache
     block_ids: Sequence[int]  # its KV blocks, long enough for n_cached + len(token_ids)
     want_rows: int = 1  # how many of the last tokens need an output row; 0: nobody reads this chunk's output
+    state_slot: int | None = None  # where its recurrent state is; None: the model has none
 
 
-def padding(n_tokens: int) -> Chunk:
-    """Fills a decode pass up to a size that a backend has recorded.
+def padding(n_tokens: int, like: Chunk) -> Chunk:
+    """Fills a decode pass up to a size that a backend has recorded. like: a chunk of that pass.
 
     It holds no block, so its row of the block table is all -1; its positions are negative, so its slots are -1 (not
-    stored), and its context length is 0 (sees nothing).
+    stored), and its context length is 0 (sees nothing). Its state, where the others have one, has slot -1 too.
     """
-    return Chunk((0,) * n_tokens, -n_tokens, (), want_rows=n_tokens)
-
-
-PADDING = padding(1)
+    state_slot = None if like.state_slot is None else -1
+    return Chunk((0,) * n_tokens, -n_tokens, (), want_rows=n_tokens, state_slot=state_slot)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Batch:
     slots: Array  # [n_tokens]  block_id * block_size + offset in the block
     hidden_rows: Array  # [n_rows]  the tokens whose output someone reads, chunk by chunk, in order
     attention: AttentionBatch
+    state: StateBatch | None  # where the chunks have recurrent states
     n_tokens: int
     n_rows: int
 
@@ -69,13 +70,15 @@ def build_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_columns: i
     slots = block_table[sequence, positions // block_size] * block_size + positions % block_size
     slots[positions < 0] = -1
     hidden_rows = _ranges(query_start[1:] - want_rows, want_rows)
+    attention = AttentionBatch(*map(ops.index_array, (query_start, context_lens, block_table)))
 
     return Batch(
         token_ids=ops.index_array(np.concatenate([np.asarray(c.token_ids, np.int32) for c in chunks])),
         positions=ops.index_array(positions),
         slots=ops.index_array(slots),
         hidden_rows=ops.index_array(hidden_rows),
-        attention=AttentionBatch(*map(ops.index_array, (query_start, context_lens, block_table))),
+        attention=attention,
+        state=_states(chunks, attention, ops),
         n_tokens=int(query_start[-1]),
         n_rows=len(hidden_rows),
     )
@@ -90,7 +93,7 @@ def build_decode_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_col
     table = np.full((n, n_columns), -1, np.int32)
     lists: list[list[int]] = [[], [], [], []]
     ids, positions, slots, contexts = lists
-    for row, (token_ids, position, block_ids, _) in zip(table, chunks, strict=True):
+    for row, (token_ids, position, block_ids, _, _) in zip(table, chunks, strict=True):
         ids.append(token_ids[0])
         positions.append(position)
         contexts.append(position + 1)
@@ -104,7 +107,17 @@ def build_decode_batch(chunks: Sequence[Chunk], block_size: int, ops: Ops, n_col
     numbers = np.arange(n + 1, dtype=np.int32)
     hidden_rows = ops.index_array(numbers[:n])
     attention = AttentionBatch(ops.index_array(numbers), context_array, ops.index_array(table))
-    return Batch(token_ids, position_array, slot_array, hidden_rows, attention, n, n)
+    states = _states(chunks, attention, ops)
+    return Batch(token_ids, position_array, slot_array, hidden_rows, attention, states, n, n)
+
+
+def _states(chunks: Sequence[Chunk], attention: AttentionBatch, ops: Ops) -> StateBatch | None:
+    slots = [chunk.state_slot for chunk in chunks if chunk.state_slot is not None]
+    if not slots:
+        return None
+    assert len(slots) == len(chunks), "some chunks have a recurrent state and others have none"
+    slot_array = ops.index_array(np.array(slots, np.int32))
+    return StateBatch(attention.query_start, attention.context_lens, slot_array)
 
 
 def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import numpy as np
 from engine.penalties import KeptChanges, changes_logits
 from engine.request import Request
 from engine.types import SamplingParams
+from kernels.batches import Array
 from kernels.choice_row import CHANGE, CHOICE_ROW, Choices, as_ints, order_of, rate_of
-from kernels.ops import Array, Ops
+from kernels.ops import Ops
 
 
 class TokenIds(NamedTuple):

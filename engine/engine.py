@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.block_pool import BlockPool
 from engine.choice_rows import TokenIds
 from engine.errors import ContextLengthError, EspalierError, RequestError
-from engine.kv_cache import KVCache, KVShape, new_kv_cache
+from engine.kv_cache import CacheShape, KVCache, new_kv_cache
 from engine.request import Request
 from engine.runner import PendingStep, Runner
 from engine.sampling import resolve_seed, validate
@@ -50,17 +50,20 @@ class Engine:
         self.ctx_size: int = model.n_ctx_max if config.ctx_size is None else config.ctx_size
         _check_config(config, self.ctx_size, model.n_ctx_max)
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
-        shape = KVShape(model.n_layer, model.n_head_kv, model.head_dim, config.kv_type)
+        shape = CacheShape(loaded.model.cache_groups(), config.kv_type)
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size, self.n_vocab)
+        if draft is not None and self.kv.n_slots:
+            raise EspalierError("drafts need a state that can be taken back, and this model's cannot")
         self._runner = Runner(loaded.model, loaded.ops, self.kv, TokenIds(self.n_vocab, self._eos_ids))
         self._looks_ahead = loaded.ops.runs_asynchronously
         self._pending: PendingStep | None = None  # submitted ahead of its turn
         self._scheduler = Scheduler(
             BlockPool(self.kv.n_blocks, self.kv.block_size),
-            max_batch=config.max_batch,
+            max_batch=min(config.max_batch, self.kv.n_slots or config.max_batch),
             step_tokens=config.step_tokens,
             max_queue=config.max_queue,
             draft=draft,
+            n_slots=self.kv.n_slots,
         )
 
     @property
@@ -134,7 +137,7 @@ class Engine:
         return [TokenEvent(r.request_id, (), "error", n_prompt=r.n_prompt, error=error) for r in ended]
 
     def check_integrity(self) -> None:
-        """AssertionError unless every KV block is free or held by exactly one request."""
+        """AssertionError unless every KV block and every state is free or held by exactly one request."""
         self._scheduler.check_integrity()
 
     def stats(self) -> EngineStats:
@@ -145,6 +148,8 @@ class Engine:
             n_running=len(scheduler.running),
             n_blocks=scheduler.pool.n_blocks,
             n_free_blocks=scheduler.pool.n_free,
+            n_slots=scheduler.slots.n_slots,
+            n_free_slots=scheduler.slots.n_free,
         )
 
     def _submit_after(self, pending: PendingStep) -> PendingStep | None:

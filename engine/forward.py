@@ -1,14 +1,16 @@
 """Chunks through a model to logits: the one place that knows a decode pass may be padded and replayed."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from engine.batch import Batch, Chunk, build_batch, build_decode_batch, padding
 from engine.choice_rows import RequestRows
+from engine.models.model import Model
+from kernels.batches import Array, LayerCache
 from kernels.choice_row import Choices, Chosen
-from kernels.ops import Array, LayerCache, Ops
+from kernels.ops import Ops
 from kernels.recordings import Recordings
 
 #: A pass in which every sequence brings so many tokens at most, and all want their rows, is recorded.
@@ -33,10 +35,12 @@ class Predecessor(NamedTuple):
 class ForwardPass:
     """One model over one KV cache."""
 
-    def __init__(self, model: Any, ops: Ops, layers: list[LayerCache], block_size: int) -> None:
+    def __init__(
+        self, model: Model, ops: Ops, caches: Sequence[Sequence[LayerCache]], block_size: int
+    ) -> None:
         self._model = model
         self._ops = ops
-        self._layers = layers
+        self._caches = caches
         self._block_size = block_size
         self._recordings = Recordings()
 
@@ -62,7 +66,7 @@ class ForwardPass:
         assert predecessor is None, "only a decode step can follow one that nobody has read"
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
-            self._model.forward(self._ops, batch, self._layers)
+            self._model.forward(self._ops, batch, self._caches)
             return None
         choices = asked.on(self._ops, batch.token_ids) if asked else None
         return Output(*self._logits(batch, choices), batch.n_rows)
@@ -74,7 +78,7 @@ class ForwardPass:
         """
         self._ops.begin_step()
         batch = build_batch(chunks, self._block_size, self._ops)
-        return self._model.forward(self._ops, batch, self._layers)
+        return self._model.forward(self._ops, batch, self._caches)
 
     def choose_from(self, hidden: Array, rows: Sequence[int], asked: RequestRows) -> Chosen:
         """A choice for some rows of `hidden_rows`, in the same step; asked has one row for each."""
@@ -94,7 +98,7 @@ class ForwardPass:
         """k rows for each of n_seqs sequences; a padded pass has rows after the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
-        padded = [*chunks, *[padding(k)] * (n_seqs - len(chunks))]
+        padded = [*chunks, *[padding(k, chunks[0])] * (n_seqs - len(chunks))]
         build = build_decode_batch if k == 1 else build_batch
         batch = build(padded, self._block_size, self._ops, n_columns)
         choices = asked.padded(k * n_seqs).on(self._ops, batch.token_ids) if asked else None
@@ -113,6 +117,6 @@ class ForwardPass:
 
     def _logits(self, batch: Batch, choices: Choices | None) -> tuple[Array, Chosen | None]:
         """And what is chosen from them, in the same recording."""
-        hidden = self._model.forward(self._ops, batch, self._layers)  # [n_rows, n_embd]
+        hidden = self._model.forward(self._ops, batch, self._caches)  # [n_rows, n_embd]
         logits = self._model.logits(self._ops, hidden)
         return logits, self._ops.choose(logits, choices) if choices else None

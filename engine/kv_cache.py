@@ -1,44 +1,63 @@
-"""How many KV blocks the memory allows, and the cache itself.
+"""How much a model keeps of its requests, how many of them the memory allows, and the caches themselves.
 
 --ctx-size is the longest single request, --kv-memory what all requests share. Without --kv-memory the pool is
 as large as max_batch requests of ctx_size could use, but takes at most a quarter of the memory that is free
 after loading; one whole request it holds always, or the start is refused.
+A model with recurrent layers keeps a state of each running request too, of one size whatever its length: states
+take at most half of that memory, and no more requests run at once than have a state.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.errors import EspalierError, ResourceError
 from engine.memory import advice, format_bytes, memory_for, room_text
 from engine.types import EngineConfig
-from kernels.kv_type import head_bytes
-from kernels.ops import LayerCache, Ops
+from kernels.batches import LayerCache
+from kernels.cache_groups import CacheGroup, StateGroup
+from kernels.ops import Ops
 from kernels.process_limits import MemoryRoom
 
 DEFAULT_SHARE = 4  # the default pool takes at most one part in this many of the free memory
+STATE_SHARE = 2  # and states at most one part in this many of the pool
 
 
 @dataclass(frozen=True)
-class KVShape:
-    """What one token leaves in the cache: n_layer times a key and a value of n_head_kv * head_dim."""
+class CacheShape:
+    """What a model's groups of caches take in a type of cached keys and values."""
 
-    n_layer: int
-    n_head_kv: int
-    head_dim: int
+    groups: tuple[CacheGroup, ...]
     kv_type: str = "f16"
 
     def block_bytes(self, block_size: int) -> int:
         """Bytes of one block of block_size tokens over all layers."""
-        return 2 * self.n_layer * block_size * self.n_head_kv * head_bytes(self.kv_type, self.head_dim)
+        blocks = [group for group in self.groups if not isinstance(group, StateGroup)]
+        return block_size * sum(group.token_bytes(self.kv_type) for group in blocks)
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one request's recurrent state over all layers; 0 where the model has none."""
+        return sum(group.slot_bytes for group in self.groups if isinstance(group, StateGroup))
+
+
+class CachePlan(NamedTuple):
+    """What the pool holds."""
+
+    n_blocks: int
+    n_slots: int = 0  # states of requests
 
 
 @dataclass(frozen=True)
 class KVCache:
-    """The keys and values of every running sequence. Which block is whose, the block pool knows."""
+    """The caches of every running sequence. Which block and which slot are whose, the scheduler's pools know."""
 
-    layers: list[LayerCache]
+    groups: Sequence[Sequence[LayerCache]]  # in the order of the model's cache_groups, the layers of each
     n_blocks: int
     block_size: int  # tokens
     block_bytes: int  # over all layers
+    n_slots: int = 0  # recurrent states; 0 where the model has none
+    slot_bytes: int = 0  # over all layers
 
     @property
     def n_tokens(self) -> int:
@@ -47,11 +66,11 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        return self.n_blocks * self.block_bytes
+        return self.n_blocks * self.block_bytes + self.n_slots * self.slot_bytes
 
 
-def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int, n_vocab: int) -> KVCache:
-    """A zeroed cache, after the memory for the logits of max_batch sequences has been taken.
+def new_kv_cache(ops: Ops, shape: CacheShape, config: EngineConfig, ctx_size: int, n_vocab: int) -> KVCache:
+    """Zeroed caches, after the memory for the logits of max_batch sequences has been taken.
 
     Raises EspalierError for a type that the backend does not have, ResourceError where the memory cannot hold the
     logits and one request of ctx_size tokens.
@@ -61,22 +80,28 @@ def new_kv_cache(ops: Ops, shape: KVShape, config: EngineConfig, ctx_size: int, 
             f"--kv-type is {shape.kv_type!r}; the {ops.name} backend caches {' or '.join(ops.kv_types)}"
         )
     block_size = config.kv_block_size
-    block_bytes = shape.block_bytes(block_size)
+    block_bytes, slot_bytes = shape.block_bytes(block_size), shape.slot_bytes
     outputs = ops.output_bytes(config.max_batch, n_vocab)
-    n_blocks = plan_n_blocks(
-        config, ctx_size, block_bytes, _without(memory_for(ops), outputs, config.max_batch)
-    )
+    room = _without(memory_for(ops), outputs, config.max_batch)
+    plan = plan_cache(config, ctx_size, block_bytes, room, slot_bytes)
     try:
         ops.reserve_outputs(config.max_batch, n_vocab)
-        layers = ops.new_kv_cache(
-            shape.n_layer, n_blocks, block_size, shape.n_head_kv, shape.head_dim, shape.kv_type
-        )
+        groups = new_groups(ops, shape, plan, block_size)
     except ValueError as error:
         raise ResourceError(f"no KV cache for this model: {error}; --device cpu may have one") from error
     except MemoryError as error:
-        size = format_bytes(n_blocks * block_bytes)
+        size = format_bytes(plan.n_blocks * block_bytes + plan.n_slots * slot_bytes)
         raise ResourceError(f"no memory for a KV cache of {size}: lower --kv-memory or --ctx-size") from error
-    return KVCache(layers, n_blocks, block_size, block_bytes)
+    return KVCache(groups, plan.n_blocks, block_size, block_bytes, plan.n_slots, slot_bytes)
+
+
+def new_groups(ops: Ops, shape: CacheShape, plan: CachePlan, block_size: int) -> list[list[LayerCache]]:
+    """Each group's layers. Raises ValueError as `Ops.new_cache`."""
+    sizes = [plan.n_slots if isinstance(group, StateGroup) else plan.n_blocks for group in shape.groups]
+    return [
+        ops.new_cache(group, n, block_size, shape.kv_type)
+        for group, n in zip(shape.groups, sizes, strict=True)
+    ]
 
 
 def _without(room: MemoryRoom, outputs: int, max_batch: int) -> MemoryRoom:
@@ -89,28 +114,62 @@ def _without(room: MemoryRoom, outputs: int, max_batch: int) -> MemoryRoom:
     return room._replace(n_bytes=room.n_bytes - outputs)
 
 
-def plan_n_blocks(config: EngineConfig, ctx_size: int, block_bytes: int, room: MemoryRoom) -> int:
-    """Blocks of the pool within the free memory `room`. Raises ResourceError if one ctx_size is too much."""
-    block_size = config.kv_block_size
-    needed = -(-ctx_size // block_size)  # for one request
-    useful = needed * config.max_batch
+def plan_cache(
+    config: EngineConfig, ctx_size: int, block_bytes: int, room: MemoryRoom, slot_bytes: int = 0
+) -> CachePlan:
+    """Blocks and states within the free memory `room`. Raises ResourceError if one request is too much."""
+    needed = -(-ctx_size // config.kv_block_size)  # blocks of one request
+    least = needed * block_bytes + slot_bytes
     if config.kv_memory_bytes is None:
-        if needed * block_bytes > room.n_bytes:
-            raise ResourceError(
-                f"the KV cache for --ctx-size {ctx_size} takes {format_bytes(needed * block_bytes)}, "
-                f"{room_text(room)}: {advice(room, 'lower --ctx-size')}"
-            )
-        return max(needed, min(useful, room.n_bytes // DEFAULT_SHARE // block_bytes))
-    n_blocks = config.kv_memory_bytes // block_bytes
-    if n_blocks < needed:
+        _check_default(config, ctx_size, least, slot_bytes, room)
+        n_slots = _plan_slots(config, room.n_bytes // DEFAULT_SHARE, least, slot_bytes)
+        share = room.n_bytes // DEFAULT_SHARE - n_slots * slot_bytes
+        return CachePlan(max(needed, min(needed * config.max_batch, share // block_bytes)), n_slots)
+    _check_given(config, config.kv_memory_bytes, ctx_size, block_bytes, least, slot_bytes, room)
+    n_slots = _plan_slots(config, config.kv_memory_bytes, least, slot_bytes)
+    return CachePlan((config.kv_memory_bytes - n_slots * slot_bytes) // block_bytes, n_slots)
+
+
+def _plan_slots(config: EngineConfig, pool_bytes: int, least: int, slot_bytes: int) -> int:
+    """States of requests in a pool, of which one request takes `least` bytes."""
+    if slot_bytes == 0:
+        return 0
+    beside_blocks = (pool_bytes - (least - slot_bytes)) // slot_bytes
+    return max(1, min(config.max_batch, pool_bytes // STATE_SHARE // slot_bytes, beside_blocks))
+
+
+def _check_default(
+    config: EngineConfig, ctx_size: int, least: int, slot_bytes: int, room: MemoryRoom
+) -> None:
+    if least <= room.n_bytes:
+        return
+    state = f", {format_bytes(slot_bytes)} of it the recurrent state of one request" if slot_bytes else ""
+    raise ResourceError(
+        f"the KV cache for --ctx-size {ctx_size} takes {format_bytes(least)}{state}, "
+        f"{room_text(room)}: {advice(room, 'lower --ctx-size')}"
+    )
+
+
+def _check_given(
+    config: EngineConfig,
+    given: int,
+    ctx_size: int,
+    block_bytes: int,
+    least: int,
+    slot_bytes: int,
+    room: MemoryRoom,
+) -> None:
+    """given: --kv-memory, in bytes."""
+    if given < least:
+        n_tokens = max(given - slot_bytes, 0) // block_bytes * config.kv_block_size
+        state = f" beside the {format_bytes(slot_bytes)} of a request's state" if slot_bytes else ""
         raise ResourceError(
-            f"--kv-memory {format_bytes(config.kv_memory_bytes)} holds {n_blocks * block_size} tokens, "
-            f"--ctx-size needs {ctx_size}: raise --kv-memory to {format_bytes(needed * block_bytes)} "
+            f"--kv-memory {format_bytes(given)} holds {n_tokens} tokens{state}, "
+            f"--ctx-size needs {ctx_size}: raise --kv-memory to {format_bytes(least)} "
             f"or lower --ctx-size"
         )
-    if config.kv_memory_bytes > room.n_bytes:
+    if given > room.n_bytes:
         raise ResourceError(
-            f"--kv-memory {format_bytes(config.kv_memory_bytes)} is more than there is: "
+            f"--kv-memory {format_bytes(given)} is more than there is: "
             f"{room_text(room)}: {advice(room, 'lower --kv-memory')}"
         )
-    return n_blocks

@@ -13,8 +13,9 @@ from engine.forward import ForwardPass
 from engine.request import Request
 from engine.types import TokenLogprobs
 from engine.work import StepResult, Work
+from kernels.batches import Array
 from kernels.choice_row import Chosen
-from kernels.ops import Array, Ops
+from kernels.ops import Ops
 
 ROWS_AT_ONCE = 32
 
@@ -83,4 +84,5 @@ def _chunk(work: Work) -> Chunk:
     token_ids, start = work.token_ids, work.request.n_computed
     positions = _positions(work)
     n_read = start + len(token_ids) - positions.start if positions else 0
-    return Chunk(token_ids, start, work.request.block_ids, max(work.n_rows, n_read))
+    request = work.request
+    return Chunk(token_ids, start, request.block_ids, max(work.n_rows, n_read), request.state_slot)

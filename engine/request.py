@@ -1,4 +1,4 @@
-"""One request on its way through the engine: its tokens, how far they are computed, the KV blocks it holds.
+"""One request on its way through the engine: its tokens, how far they are computed, what it holds of the caches.
 
 Plain data. The scheduler moves it, the runner reads it; nothing here decides anything.
 """
@@ -25,6 +25,7 @@ class Request:
     n_computed: int = 0  # tokens whose keys and values are in the cache
     n_read: int = 0  # prompt tokens whose `reads` have been given; a preemption does not give them again
     block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
+    state_slot: int | None = None  # while it runs, where the model keeps a recurrent state
     kept_row: Any = field(default=None, init=False, repr=False)  # what choice_rows.py has worked out
 
     @property

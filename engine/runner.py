@@ -6,13 +6,14 @@ them, so that a GPU has work while the host reads, sends and schedules.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from engine.batch import Chunk
 from engine.choice_rows import TokenIds, rows_of
 from engine.choosing import Sampled, sampled_tokens
 from engine.forward import ForwardPass, Predecessor
 from engine.kv_cache import KVCache
+from engine.models.model import Model
 from engine.prompt_reads import PromptReader
 from engine.types import TokenLogprobs
 from engine.work import StepResult, Work
@@ -33,10 +34,10 @@ class PendingStep(NamedTuple):
 class Runner:
     """Runs scheduled work through one model. Keeps nothing from step to step but the KV cache."""
 
-    def __init__(self, model: Any, ops: Ops, kv: KVCache, tokens: TokenIds) -> None:
+    def __init__(self, model: Model, ops: Ops, kv: KVCache, tokens: TokenIds) -> None:
         self._ops = ops
         self._tokens = tokens
-        self._forward = ForwardPass(model, ops, kv.layers, kv.block_size)
+        self._forward = ForwardPass(model, ops, kv.groups, kv.block_size)
         self._reader = PromptReader(self._forward, ops, tokens)
 
     def submit(self, works: Sequence[Work]) -> PendingStep:
@@ -57,7 +58,10 @@ class Runner:
             row_of[id(work.request)] = n_rows
             n_rows += n
         requests = [work.request for work in works]
-        chunks = [Chunk((0,), len(request.token_ids), request.block_ids) for request in requests]
+        chunks = [
+            Chunk((0,), len(request.token_ids), request.block_ids, state_slot=request.state_slot)
+            for request in requests
+        ]
         predecessor = Predecessor(pending.chosen, [row_of[id(request)] for request in requests])
         asked = rows_of(requests, self._tokens, n_unread=1)
         output = self._forward.compute(chunks, asked, predecessor)
@@ -105,4 +109,5 @@ def _accepted(result: StepResult, rows: Sequence[Sampled]) -> StepResult:
 
 
 def _chunk(work: Work) -> Chunk:
-    return Chunk(work.token_ids, work.request.n_computed, work.request.block_ids, work.n_rows)
+    request = work.request
+    return Chunk(work.token_ids, request.n_computed, request.block_ids, work.n_rows, request.state_slot)

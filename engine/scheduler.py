@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from engine.block_pool import BlockPool
 from engine.errors import QueueFullError
 from engine.request import Request
+from engine.slot_pool import SlotPool
 from engine.work import Work
 
 MAX_RETRY_AFTER_S = 60
@@ -38,8 +39,12 @@ class Scheduler:
         step_tokens: int,
         max_queue: int,
         draft: Draft | None = None,
+        n_slots: int = 0,
     ) -> None:
+        """n_slots: recurrent states, one for each running sequence; 0 where the model keeps none."""
+        assert n_slots == 0 or max_batch <= n_slots, "more sequences may run than have a recurrent state"
         self.pool = pool
+        self.slots = SlotPool(n_slots)
         self._draft = draft
         self.max_batch = max_batch
         # At least one token for each running sequence: then neither a decode nor a prefill waits in vain.
@@ -92,7 +97,7 @@ class Scheduler:
         request = self._by_id.pop(request_id, None)
         if request is None:
             return
-        self._release_blocks(request)
+        self._release(request)
         (self.running if request in self.running else self.waiting).remove(request)
 
     def schedule(self) -> list[Work]:
@@ -147,10 +152,12 @@ class Scheduler:
         assert {r.request_id: r for r in everyone} == self._by_id, "a request is lost or stands in two queues"
         for request in self.waiting:
             assert (request.block_ids, request.n_computed) == ([], 0), "a waiting request holds KV"
+            assert request.state_slot is None, "a waiting request holds a recurrent state"
         for request in self.running:
             room = len(request.block_ids) * self.pool.block_size
             assert request.n_computed <= room, "a request has computed more tokens than its blocks hold"
         self.pool.check_integrity({r.request_id: r.block_ids for r in everyone if r.block_ids})
+        self.slots.check_integrity({r.request_id: r.state_slot for r in everyone if r.state_slot is not None})
 
     def _drafts_of(self, request: Request, n_most: int) -> tuple[int, ...]:
         """Guesses that fit into n_most tokens, the answer and the free blocks: nobody loses blocks for them."""
@@ -169,6 +176,7 @@ class Scheduler:
         while budget and self._can_admit():
             request = self.waiting.popleft()
             self.running.append(request)
+            request.state_slot = self.slots.take(request.request_id)
             n_tokens = min(request.n_pending, budget)
             self._grow(request, n_tokens)
             budget -= n_tokens
@@ -204,11 +212,13 @@ class Scheduler:
     def _preempt_youngest(self) -> Request:
         """The youngest running request goes back to the head of the queue, without blocks."""
         request = self.running.pop()
-        self._release_blocks(request)
+        self._release(request)
         self.waiting.appendleft(request)
         return request
 
-    def _release_blocks(self, request: Request) -> None:
+    def _release(self, request: Request) -> None:
+        """What it holds of the caches is free at once."""
         self.pool.give_back(request.request_id, request.block_ids)
-        request.block_ids = []
+        self.slots.give_back(request.request_id, request.state_slot)
+        request.block_ids, request.state_slot = [], None
         request.n_computed = 0

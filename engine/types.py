@@ -95,3 +95,5 @@ class EngineStats:
     n_running: int
     n_blocks: int
     n_free_blocks: int
+    n_slots: int  # recurrent states of requests; 0 where the model keeps none
+    n_free_slots: int

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from kernels.batches import Array, AttentionBatch, LayerCache
+from kernels.cache_groups import CacheGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.quant_tensor import QuantTensor
 from kernels.recordings import Recordings
 
-Array = Any  # numpy.ndarray on the CPU and the reference backend
-LayerCache = Any  # one layer's keys and values, in the backend's own layout
 Result = TypeVar("Result")  # what a recorded pass returns: an array, or a tuple of arrays and tuples
 
 #: Attention sums keys in splits of this many positions, merged in order, on every backend.
@@ -35,19 +35,11 @@ class Rotation(NamedTuple):
     interleaved: bool
 
 
-class AttentionBatch(NamedTuple):
-    """Where each sequence's tokens and cached keys are. Backend arrays, int32."""
-
-    query_start: Array  # [n_seqs + 1]  token range of sequence i is query_start[i]:query_start[i + 1]
-    context_lens: Array  # [n_seqs]  cached tokens of sequence i, this pass's included
-    block_table: Array  # [n_seqs, max_blocks]  KV block ids, in order; unused entries -1
-
-
 class Ops(Protocol):
     """One backend."""
 
     name: str
-    kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_kv_cache takes
+    kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_cache takes
 
     @property
     def runs_asynchronously(self) -> bool:
@@ -77,17 +69,13 @@ class Ops(Protocol):
     def load_vector(self, values: np.ndarray) -> Array:
         """A float32 vector (norm weight, bias, rope frequencies) on the backend's device."""
 
-    def new_kv_cache(
-        self,
-        n_layer: int,
-        n_blocks: int,
-        block_size: int,
-        n_head_kv: int,
-        head_dim: int,
-        kv_type: str = "f16",
-    ) -> list[LayerCache]:
-        """Key and value blocks for every layer. Zeroed. kv_type: one of `kv_types`; in q8_0 `store_kv` rounds to
-        int8 and `attention` computes with what was stored, exactly (kernels/common/kv_q8.h)."""
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[LayerCache]:
+        """A cache for every layer of the group, zeroed: n blocks of block_size tokens, or n slots of a state.
+
+        kv_type: one of `kv_types`; in q8_0 what is stored is rounded to int8, and attention computes with what was
+        stored, exactly (kernels/common/kv_q8.h). A state is float32 in any case.
+        Raises ValueError for a type, a width or a block size that the backend does not have.
+        """
 
     def free_bytes(self) -> int | None:
         """Memory of the device that a KV cache may take; None where that is the host's."""

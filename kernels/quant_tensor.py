@@ -164,3 +164,16 @@ class QuantTensor:
     type: QuantType
     shape: tuple[int, int]
     nbytes: int
+
+
+@dataclass(frozen=True)
+class QuantStack:
+    """Matrices of one type and shape, in the form their backend chose: the experts of a layer, or its heads.
+
+    shape is (n, n_out, n_in); nbytes is the memory the backend holds for all of them.
+    """
+
+    data: Any
+    type: QuantType
+    shape: tuple[int, int, int]
+    nbytes: int

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from engine import EspalierError, ModelFileError
-from engine.kv_cache import KVShape
+from engine.kv_cache import CacheShape
 from engine.loading.gguf_file import GGUFFile
-from engine.loading.model_config import ModelConfig
+from engine.loading.model_config import read_config
+from engine.loading.weight_plan import plan_weights
 from engine.text.chat_template import MAX_SOURCE
 from engine.text.keys import PREFIX, TEMPLATE_KEY
 from engine.text.token_kind import TokenKind
@@ -124,7 +125,8 @@ def _template_lines(gguf: GGUFFile) -> list[str]:
 
 def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str]:
     try:
-        config = ModelConfig.from_metadata(gguf)
+        config = read_config(gguf)
+        plan = plan_weights(gguf, config, {})
     except ModelFileError as error:
         return [f"model: not run by this build: {printable(str(error))}"]
     n_ctx = config.n_ctx_max if ctx_size is None else ctx_size
@@ -132,7 +134,8 @@ def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str
         raise EspalierError(
             f"--ctx-size {n_ctx}: 1 to {config.n_ctx_max} tokens, what the model was trained for"
         )
-    kv_bytes = n_ctx * KVShape(config.n_layer, config.n_head_kv, config.head_dim, kv_type).block_bytes(1)
+    caches = CacheShape(plan.model.cache_groups(), kv_type)
+    kv_bytes = n_ctx * caches.block_bytes(1)
     weights = sum(tensor.nbytes for tensor in gguf.tensors.values())
     rope = config.rope
     scaling = "" if rope.scaling == "none" else f", {rope.scaling} scaling by {rope.factor:g}"
@@ -141,9 +144,10 @@ def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str
         f"  heads: {config.n_head} of queries, {config.n_head_kv} of keys and values, {config.head_dim} wide",
         f"  context: {config.n_ctx_train} tokens trained, rope base {rope.freq_base:g}{scaling}",
         f"files: {len(gguf.files)}, {_size(gguf.size)}",
-        f"memory for one request of {n_ctx} tokens: {_size(weights + kv_bytes)}",
+        f"memory for one request of {n_ctx} tokens: {_size(weights + kv_bytes + caches.slot_bytes)}",
         f"  weights: {_size(weights)}, at most a tenth more once packed",
         f"  keys and values, {kv_type}: {_size(kv_bytes)} for each request of that length",
+        *([f"  recurrent state: {_size(caches.slot_bytes)} for each request"] if caches.slot_bytes else []),
     ]
 
 

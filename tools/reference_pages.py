@@ -4,12 +4,11 @@ A page is a function that returns Markdown, and one entry in PAGES. Nothing on a
 in the code does not say, the page does not say either.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.loading.model_config import ROPE_SCALINGS
 from engine.models import ARCHITECTURES
+from engine.models.config import ROPE_SCALINGS
 from engine.text.pre_tokenizers import PRE_TOKENIZERS
 from engine.text.tokenizer import TOKENIZER_MODELS
 from kernels.quant_tensor import FILE_TYPES, QuantType
@@ -78,9 +77,8 @@ def _type_row(quant_type: QuantType) -> tuple[str, ...]:
 
 
 def _architecture_row(name: str) -> tuple[str, ...]:
-    """The first sentence of the architecture's file says what it is."""
-    about = sys.modules[ARCHITECTURES[name].__module__].__doc__ or ""
-    return f"`{name}`", about.partition("\n")[0].removesuffix(".")
+    """What its file says first."""
+    return f"`{name}`", ARCHITECTURES[name].about
 
 
 def _tokenizer_row(name: str) -> tuple[str, ...]:

@@ -66,6 +66,9 @@ def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str)
     line(f"weights {_mib(loaded.weight_bytes)} on {backend_line(loaded.ops)}")
     kv_tokens = engine.kv.n_blocks * engine.kv.block_size
     line(f"context {engine.ctx_size} tokens a request; the {settings.kv_type} KV cache holds {kv_tokens}")
+    if engine.kv.n_slots:
+        size = _mib(engine.kv.slot_bytes)
+        line(f"recurrent state {size} a request, in memory for {engine.kv.n_slots}: so many run at once")
     for note in loaded.notes:
         line(f"note: {note}")
     key = " -H 'Authorization: Bearer YOUR_KEY'" if settings.api_keys else ""

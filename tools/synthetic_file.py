@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from engine import EspalierError
-from engine.loading.model_config import ModelConfig
-from engine.loading.synthetic import VOCAB_MATRICES, find_shape, random_matrix
-from engine.models import ARCHITECTURES
-from engine.models.weight_source import LINEAR
+from engine.loading.synthetic import SyntheticPlan, SyntheticShape, find_shape
+from engine.models import build_model
 from engine.quantization.gguf_writer import PlannedTensor, write_gguf_by_tensor
 from engine.text.spm import SPACE
 from engine.text.token_kind import TokenKind
-from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID, QuantTensor
+from kernels.quant_tensor import TYPES, TYPES_BY_GGML_ID
 
 Progress = Callable[[int, int], None]  # bytes written, bytes in all
 
@@ -39,11 +37,9 @@ def write_synthetic(path: Path, shape_name: str, type_name: str, progress: Progr
         )
     if path.exists():
         raise EspalierError(f"{path} is there already; name a file that is not")
-    plan = SyntheticPlan(type_name, shape.vocab_type)
-    ARCHITECTURES[shape.config.architecture](shape.config, plan)
-    metadata = hyperparameters(shape.config, f"{shape_name}-{type_name}") | byte_vocabulary(
-        shape.config.n_vocab
-    )
+    plan, config = SyntheticPlan(shape, type_name), shape.config
+    build_model(config, plan)
+    metadata = hyperparameters(shape, f"{shape_name}-{type_name}") | byte_vocabulary(config.n_vocab)
     _write(path, metadata, plan.tensors, progress)
     return path
 
@@ -66,57 +62,13 @@ def _write(
         raise
 
 
-class SyntheticPlan:
-    """The WeightSource that notes what the builder asks for, in the order in which RandomWeights would make it."""
-
-    def __init__(self, type_name: str, vocab_type: str) -> None:
-        self.tensors: list[PlannedTensor] = []
-        self._type_name = type_name
-        self._vocab_type = vocab_type
-        self._rng = np.random.default_rng(0)
-
-    def has(self, name: str) -> bool:
-        return name in VOCAB_MATRICES
-
-    def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        type_name = self._vocab_type if name in VOCAB_MATRICES else self._type_name
-        make = lambda: random_matrix(type_name, n_out, n_in, self._rng)  # noqa: E731
-        self.tensors.append(PlannedTensor(name, type_name, (n_in, n_out), make))
-        return QuantTensor(None, TYPES[type_name], (n_out, n_in), 0)
-
-    def vector(self, name: str, n: int) -> np.ndarray:
-        return self.host_vector(name, n)
-
-    def optional_vector(self, name: str, n: int) -> None:
-        return None
-
-    def host_vector(self, name: str, n: int) -> np.ndarray:
-        """Norm weights: the only vectors of these models."""
-        ones = np.ones(n, np.float32)
-        self.tensors.append(PlannedTensor(name, "F32", (n,), lambda: ones.view(np.uint8)))
-        return ones
-
-    def to_device(self, values: np.ndarray) -> np.ndarray:
-        return values
-
-
-def hyperparameters(config: ModelConfig, name: str) -> dict[str, Any]:
-    prefix = config.architecture
+def hyperparameters(shape: SyntheticShape, name: str) -> dict[str, Any]:
+    prefix = shape.architecture
     return {
         "general.architecture": prefix,
         "general.name": name,
         "general.description": "Random weights, for measuring speed",
-        f"{prefix}.context_length": config.n_ctx_train,
-        f"{prefix}.embedding_length": config.n_embd,
-        f"{prefix}.block_count": config.n_layer,
-        f"{prefix}.feed_forward_length": config.n_ff,
-        f"{prefix}.attention.head_count": config.n_head,
-        f"{prefix}.attention.head_count_kv": config.n_head_kv,
-        f"{prefix}.attention.layer_norm_rms_epsilon": config.rms_eps,
-        f"{prefix}.rope.dimension_count": config.rope.n_rot,
-        f"{prefix}.rope.freq_base": config.rope.freq_base,
-        f"{prefix}.vocab_size": config.n_vocab,
-    }
+    } | {f"{prefix}.{key}": value for key, value in shape.keys.items()}
 
 
 def byte_vocabulary(n_vocab: int) -> dict[str, Any]:

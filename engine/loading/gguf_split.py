@@ -16,7 +16,7 @@ import numpy as np
 from engine.errors import ModelFileError
 from engine.loading.byte_reader import shown
 from engine.loading.gguf_index import MAX_TENSORS, Index, TensorInfo
-from engine.loading.metadata_reader import MetadataReader
+from engine.metadata_reader import MetadataReader
 
 MAX_PARTS = 65535  # split.count is a uint16
 _PART_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)

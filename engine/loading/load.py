@@ -7,17 +7,18 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import ModelFileError, ResourceError
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.kt_trellis import Trellis, three_inst_types
-from engine.loading.model_config import ModelConfig
+from engine.loading.model_config import read_config
 from engine.loading.synthetic import RandomWeights, find_shape
-from engine.loading.weight_plan import WeightPlan, harmless, plan_weights
+from engine.loading.weight_plan import LoadPlan, plan_weights
 from engine.loading.weights import FileWeights, Progress
 from engine.memory import advice, format_bytes, memory_for, room_text
-from engine.models import ARCHITECTURES
+from engine.models import build_model
+from engine.models.config import ModelConfig
+from engine.models.model import Model
 from engine.text.chat_template import ChatTemplate
 from engine.text.keys import TEMPLATE_KEY
 from engine.text.template_families import ChosenTemplate
@@ -35,7 +36,7 @@ class LoadedModel:
     path: Path | None
     name: str
     config: ModelConfig
-    model: Any  # forward(ops, batch, kv) and logits(ops, hidden), see engine/models
+    model: Model
     tokenizer: Tokenizer | None
     chat_template: ChatTemplate | None
     ops: Ops
@@ -63,14 +64,14 @@ def load_model(
     Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out.
     """
     with GGUFFile.open(path) as gguf:
-        config = ModelConfig.from_metadata(gguf)
+        config = read_config(gguf)
         tokenizer, template = _load_text(gguf, chat_template)
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
             plan = plan_weights(gguf, config, overrides)
             _check_memory(gguf, ops)
             weights = FileWeights(gguf, ops, overrides, progress)
-            model = ARCHITECTURES[config.architecture](config, weights)
+            model = build_model(config, weights)
         except MemoryError:
             raise ResourceError(
                 f"{gguf.path}: not enough memory for its {gguf.size / 2**30:.2f} GiB; "
@@ -122,14 +123,14 @@ def _placed(gguf: GGUFFile, message: str) -> str:
 
 
 def _notes(
-    config: ModelConfig, plan: WeightPlan, overrides: dict[int, QuantType], kt_trellis: Trellis
+    config: ModelConfig, plan: LoadPlan, overrides: dict[int, QuantType], kt_trellis: Trellis
 ) -> tuple[str, ...]:
     notes = []
     if overrides:
         names = ", ".join(sorted(t.name.removesuffix("_V1") for t in overrides.values()))
         how = "found in the file" if kt_trellis == "auto" else "asked for"
         notes.append(f"{names} tensors are read with the 3INST trellis of May 2025 ({how}; see --kt-trellis)")
-    notes += [f"tensor {name} is not loaded: it is {harmless(name)}" for name in plan.extras()[:3]]
+    notes += _skipped_notes(plan.skipped)
     if config.n_ctx_max < config.n_ctx_train:
         notes.append(
             f"attention reaches back {config.n_ctx_max} tokens of the {config.n_ctx_train} trained (a sliding "
@@ -138,16 +139,29 @@ def _notes(
     return tuple(notes)
 
 
+def _skipped_notes(skipped: dict[str, str]) -> list[str]:
+    """One for each kind of tensors that are left out."""
+    names: dict[str, list[str]] = {}
+    for name, what in skipped.items():
+        names.setdefault(what, []).append(name)
+    return [
+        f"tensor {of_kind[0]} is not loaded: it is {what}"
+        if len(of_kind) == 1
+        else f"{len(of_kind)} tensors such as {of_kind[0]} are not loaded: they are {what}"
+        for what, of_kind in names.items()
+    ]
+
+
 def synthetic_model(
     shape_name: str, type_name: str, ops: Ops, progress: Progress | None = None
 ) -> LoadedModel:
-    """Random weights in memory: shape llama-0.85b or llama-3.1-8b, one type for all matrices but the vocabulary's.
+    """Random weights in memory: one of synthetic.py's shapes, one type for all matrices but the vocabulary's.
 
     Raises ValueError for a name this build does not have.
     """
     shape = find_shape(shape_name, type_name)
-    weights = RandomWeights(ops, type_name, shape.vocab_type, shape.config.n_layer, progress)
-    model = ARCHITECTURES[shape.config.architecture](shape.config, weights)
+    weights = RandomWeights(ops, shape, type_name, progress)
+    model = build_model(shape.config, weights)
     return LoadedModel(
         path=None,
         name=f"{shape_name}-{type_name}",

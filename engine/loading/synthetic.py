@@ -1,36 +1,89 @@
 """Models of random weights, made in memory: what a benchmark needs of a model is its shape and its types."""
 
-from typing import NamedTuple
+import fnmatch
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from engine.loading.model_config import ModelConfig, RopeConfig
-from engine.loading.weights import Progress
-from engine.models.weight_source import LINEAR
-from kernels.ops import Array, Ops
-from kernels.quant_tensor import TYPES, QuantTensor
+from engine.loading.gguf_index import Metadata
+from engine.loading.weight_plan import placeholder
+from engine.loading.weights import Progress, load_part
+from engine.metadata_reader import MetadataReader
+from engine.models import ARCHITECTURES, build_model
+from engine.models.config import ModelConfig
+from engine.models.weight_source import Part, WeightSource
+from engine.quantization.gguf_writer import PlannedTensor
+from kernels.batches import Array
+from kernels.ops import Ops
+from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 
 MAX_FRESH_ROWS = 256  # a larger matrix repeats them: making gigabytes of random numbers would take minutes
+VOCAB_MATRICES = ("token_embd.weight", "output.weight")
+#: Matrices that quantizers leave as they are.
+FLOAT_MATRICES = ("*.ffn_gate_inp.weight",)
+#: What rows are that the model's type cannot hold.
+NARROW_TYPE = "Q8_0"
 
 
 class SyntheticShape(NamedTuple):
-    """A model's shape, and the type of its two vocabulary matrices."""
+    """A model's metadata keys, without its architecture's prefix, and the type of its two vocabulary matrices.
 
-    config: ModelConfig
+    optional: name patterns of tensors that a file of the architecture may have and this model has.
+    """
+
+    architecture: str
+    keys: Mapping[str, Any]
     vocab_type: str
+    optional: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> ModelConfig:
+        metadata = Metadata()
+        metadata.update({f"{self.architecture}.{name}": value for name, value in self.keys.items()})
+        metadata.position_of.update(dict.fromkeys(metadata, 0))
+        reader = MetadataReader(Path("synthetic"), metadata, f"{self.architecture}.")
+        config: ModelConfig = ARCHITECTURES[self.architecture].read_config(reader)
+        return config
+
+
+def dense_keys(
+    n_layer: int,
+    n_embd: int,
+    n_head: int,
+    n_head_kv: int,
+    head_dim: int,
+    n_ff: int,
+    n_vocab: int,
+    n_ctx: int,
+    rms_eps: float = 1e-5,
+    freq_base: float = 10000.0,
+    **others: Any,
+) -> dict[str, Any]:
+    """The keys that every architecture has; others: names with __ for a dot."""
+    return {
+        "block_count": n_layer,
+        "context_length": n_ctx,
+        "embedding_length": n_embd,
+        "feed_forward_length": n_ff,
+        "attention.head_count": n_head,
+        "attention.head_count_kv": n_head_kv,
+        "attention.key_length": head_dim,
+        "attention.value_length": head_dim,
+        "attention.layer_norm_rms_epsilon": rms_eps,
+        "rope.freq_base": freq_base,
+        "vocab_size": n_vocab,
+    } | {name.replace("__", "."): value for name, value in others.items()}
 
 
 SHAPES = {
-    "llama-0.85b": SyntheticShape(
-        ModelConfig("llama", 16, 2048, 32, 8, 64, 5632, 32000, 16384, 1e-5, RopeConfig(64)), "Q8_0"
-    ),
+    "llama-0.85b": SyntheticShape("llama", dense_keys(16, 2048, 32, 8, 64, 5632, 32000, 16384), "Q8_0"),
     "llama-3.1-8b": SyntheticShape(
-        ModelConfig("llama", 32, 4096, 32, 8, 128, 14336, 128256, 131072, 1e-5, RopeConfig(128, 500000.0)),
-        "Q6_K",
+        "llama", dense_keys(32, 4096, 32, 8, 128, 14336, 128256, 131072, freq_base=500000.0), "Q6_K"
     ),
 }
-VOCAB_MATRICES = ("token_embd.weight", "output.weight")
 
 
 def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
@@ -49,47 +102,81 @@ def random_matrix(type_name: str, n_out: int, n_in: int, rng: np.random.Generato
     return np.resize(fresh, (n_out, fresh.shape[1])).reshape(-1)
 
 
-class RandomWeights:
-    """A WeightSource of random numbers, matrix by matrix: the peak is the model and its largest matrix."""
+class SyntheticPlan(WeightSource):
+    """Notes which tensors a builder asks for, in order, and loads nothing."""
+
+    def __init__(self, shape: SyntheticShape, type_name: str) -> None:
+        self.tensors: list[PlannedTensor] = []
+        self._shape = shape
+        self._type_name = type_name
+        self._rng = np.random.default_rng(0)
+
+    def has(self, name: str) -> bool:
+        return name in VOCAB_MATRICES or _matches(name, self._shape.optional)
+
+    def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
+        tensor = self._matrix(name, shape)
+        return [placeholder(TYPES[tensor.type_name], part) for part in parts]
+
+    def host_floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Ones, as norms have them, or what an exception below says."""
+        values = np.full(shape[::-1], 1.0, np.float32)
+        if name.endswith("ssm_a"):
+            values = -values  # a decay
+        elif name.endswith("exp_probs_b.bias"):
+            values = np.zeros_like(values)
+        self.tensors.append(PlannedTensor(name, "F32", shape, lambda: values.reshape(-1).view(np.uint8)))
+        return values
+
+    def to_device(self, values: np.ndarray) -> Array:
+        return values
+
+    def _matrix(self, name: str, shape: tuple[int, ...]) -> PlannedTensor:
+        type_name, n_in, n_rows = self._type_of(name, shape[0]), shape[0], int(np.prod(shape[1:]))
+        make = lambda: random_matrix(type_name, n_rows, n_in, self._rng)  # noqa: E731
+        self.tensors.append(PlannedTensor(name, type_name, shape, make))
+        return self.tensors[-1]
+
+    def _type_of(self, name: str, n_in: int) -> str:
+        if name in VOCAB_MATRICES:
+            return self._shape.vocab_type
+        if _matches(name, FLOAT_MATRICES):
+            return "F32"
+        return NARROW_TYPE if n_in % TYPES[self._type_name].row_multiple else self._type_name
+
+
+class RandomWeights(SyntheticPlan):
+    """The same on a backend, tensor by tensor: the peak is the model and its largest tensor."""
 
     def __init__(
-        self, ops: Ops, type_name: str, vocab_type: str, n_layer: int, progress: Progress | None = None
+        self, ops: Ops, shape: SyntheticShape, type_name: str, progress: Progress | None = None
     ) -> None:
+        super().__init__(shape, type_name)
         self.bytes_held = 0
         self.file_bytes = 0  # what a file of these weights would hold
         self._ops = ops
-        self._type_name = type_name
-        self._vocab_type = vocab_type
-        self._rng = np.random.default_rng(0)
         self._progress = progress
-        self._n_matrices = len(VOCAB_MATRICES) + 7 * n_layer
-        self._n_done = 0
+        plan = SyntheticPlan(shape, type_name)
+        build_model(shape.config, plan)
+        self._bytes_in_all = sum(tensor.nbytes for tensor in plan.tensors)
 
-    def has(self, name: str) -> bool:
-        return name in VOCAB_MATRICES
-
-    def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        type_name = self._vocab_type if name in VOCAB_MATRICES else self._type_name
-        data = random_matrix(type_name, n_out, n_in, self._rng)
-        weight = self._ops.load_quant(type_name, (n_out, n_in), data, uses)
-        self.bytes_held += weight.nbytes
-        self.file_bytes += data.nbytes
-        self._n_done += 1
-        if self._progress is not None:  # the bytes to come are judged by the matrices to come
-            self._progress(self.file_bytes, self.file_bytes * self._n_matrices // self._n_done)
-        return weight
-
-    def vector(self, name: str, n: int) -> Array:
-        return self.to_device(self.host_vector(name, n))
-
-    def optional_vector(self, name: str, n: int) -> None:
-        return None
-
-    def host_vector(self, name: str, n: int) -> np.ndarray:
-        """Norm weights: the only vectors a synthetic model has."""
-        return np.ones(n, np.float32)
+    def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
+        tensor = self._matrix(name, shape)
+        data, n_rows = tensor.make(), int(np.prod(shape[1:]))
+        weights = [load_part(self._ops, tensor.type_name, data, n_rows, part) for part in parts]
+        self._done(sum(weight.nbytes for weight in weights), data.nbytes)
+        return weights
 
     def to_device(self, values: np.ndarray) -> Array:
-        self.bytes_held += values.nbytes
-        self.file_bytes += values.nbytes
+        self._done(values.nbytes, values.nbytes)
         return self._ops.load_vector(values)
+
+    def _done(self, n_held: int, n_in_file: int) -> None:
+        self.bytes_held += n_held
+        self.file_bytes += n_in_file
+        if self._progress is not None:
+            self._progress(min(self.file_bytes, self._bytes_in_all), self._bytes_in_all)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

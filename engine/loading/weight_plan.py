@@ -6,8 +6,8 @@ plan tells the memory that loading would take.
 """
 
 import fnmatch
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from engine.errors import ModelFileError
 from engine.loading.byte_reader import shown
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
-from engine.loading.model_config import ModelConfig
-from engine.models import ARCHITECTURES
-from engine.models.weight_source import LINEAR
-from kernels.ops import Array
-from kernels.quant_tensor import QuantTensor, QuantType
+from engine.models import ARCHITECTURES, build_model
+from engine.models.config import ModelConfig
+from engine.models.model import Model
+from engine.models.weight_source import Part, WeightSource
+from kernels.quant_tensor import QuantStack, QuantTensor, QuantType
 
 #: Tensors that a forward pass does not need: name pattern -> what they are.
 _HARMLESS = {
@@ -29,15 +29,24 @@ _HARMLESS = {
 
 
 class PlannedMatrix(NamedTuple):
-    """A matrix as it will be loaded. shape is (n_out, n_in)."""
+    """A matrix as it will be loaded, or a stack of them. shape is (n_out, n_in) or (n, n_out, n_in)."""
 
     tensor: TensorInfo
     type: QuantType
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     uses: frozenset[str]
 
 
-class WeightPlan:
+class LoadPlan(NamedTuple):
+    """What loading a file will make of it."""
+
+    model: Model  # its shapes and its caches, and no weight
+    matrices: list[PlannedMatrix]
+    vector_bytes: int
+    skipped: dict[str, str]  # tensors that the model leaves out, and what they are
+
+
+class WeightPlan(WeightSource):
     """The WeightSource that loads nothing. type_overrides: GGUF id -> the type to read it as (3INST)."""
 
     def __init__(self, gguf: GGUFFile, type_overrides: Mapping[int, QuantType]) -> None:
@@ -50,24 +59,18 @@ class WeightPlan:
     def has(self, name: str) -> bool:
         return name in self._gguf.tensors
 
-    def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        tensor = find_tensor(self._gguf, name, (n_in, n_out))
+    def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
+        tensor = find_tensor(self._gguf, name, shape)
         quant_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
-        self.matrices.append(PlannedMatrix(tensor, quant_type, (n_out, n_in), uses))
+        self.matrices += [PlannedMatrix(tensor, quant_type, part.shape, part.uses) for part in parts]
         self._used.add(name)
-        return QuantTensor(None, quant_type, (n_out, n_in), 0)
+        return [placeholder(quant_type, part) for part in parts]
 
-    def vector(self, name: str, n: int) -> Array:
-        return self.to_device(self.host_vector(name, n))
-
-    def optional_vector(self, name: str, n: int) -> Array | None:
-        return self.vector(name, n) if self.has(name) else None
-
-    def host_vector(self, name: str, n: int) -> np.ndarray:
+    def host_floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         self._used.add(name)
-        return read_vector(self._gguf, name, n)
+        return read_floats(self._gguf, name, shape)
 
-    def to_device(self, values: np.ndarray) -> Array:
+    def to_device(self, values: np.ndarray) -> np.ndarray:
         self.vector_bytes += values.nbytes
         return values
 
@@ -76,11 +79,12 @@ class WeightPlan:
         return [name for name in self._gguf.tensors if name not in self._used]
 
 
-def plan_weights(gguf: GGUFFile, config: ModelConfig, type_overrides: Mapping[int, QuantType]) -> WeightPlan:
+def plan_weights(gguf: GGUFFile, config: ModelConfig, type_overrides: Mapping[int, QuantType]) -> LoadPlan:
     """Raises ModelFileError for a tensor that is missing, has another shape, or that the model would leave out."""
     plan = WeightPlan(gguf, type_overrides)
-    ARCHITECTURES[config.architecture](config, plan)
-    unknown = [name for name in plan.extras() if harmless(name) is None]
+    model = build_model(config, plan)
+    extras = {name: _harmless(name, config) for name in plan.extras()}
+    unknown = [name for name, what in extras.items() if what is None]
     if unknown:
         subject = f"and {len(unknown) - 1} more are" if len(unknown) > 1 else "is"
         raise tensor_error(
@@ -88,12 +92,21 @@ def plan_weights(gguf: GGUFFile, config: ModelConfig, type_overrides: Mapping[in
             f"{subject} no part of {config.architecture} as this build knows it; "
             "answers without what the file was trained with would be wrong",
         )
-    return plan
+    skipped = {name: what for name, what in extras.items() if what is not None}
+    return LoadPlan(model, plan.matrices, plan.vector_bytes, skipped)
 
 
-def harmless(name: str) -> str | None:
+def placeholder(quant_type: QuantType, part: Part) -> QuantTensor | QuantStack:
+    """A weight that has a type and a shape and no numbers."""
+    if len(part.shape) == 2:
+        return QuantTensor(None, quant_type, (part.shape[0], part.shape[1]), 0)
+    return QuantStack(None, quant_type, (part.shape[0], part.shape[1], part.shape[2]), 0)
+
+
+def _harmless(name: str, config: ModelConfig) -> str | None:
     """What a tensor is that may be left out; None for every other name."""
-    return next((what for pattern, what in _HARMLESS.items() if fnmatch.fnmatchcase(name, pattern)), None)
+    known = {**_HARMLESS, **ARCHITECTURES[config.architecture].skipped(config)}
+    return next((what for pattern, what in known.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 def find_tensor(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> TensorInfo:
@@ -113,14 +126,17 @@ def find_tensor(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> TensorInfo
     return tensor
 
 
-def read_vector(gguf: GGUFFile, name: str, n: int) -> np.ndarray:
-    """float32 [n]. Raises ModelFileError as `find_tensor`, and for what is no finite number."""
-    tensor = find_tensor(gguf, name, (n,))
+def read_floats(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """shape in the file's order -> float32, rows first: a vector [n], or [n_rows, n] for the shape (n, n_rows).
+
+    Raises ModelFileError as `find_tensor`, and for what is no finite number.
+    """
+    tensor = find_tensor(gguf, name, shape)
     values = _plain_numbers(gguf, tensor)
     if not np.isfinite(values).all():
         value = int(np.argmin(np.isfinite(values)))
-        raise tensor_error(tensor, f"value {value} of {n} is {values[value]}, no finite number")
-    return values
+        raise tensor_error(tensor, f"value {value} of {len(values)} is {values[value]}, no finite number")
+    return values.reshape(shape[::-1])
 
 
 def _plain_numbers(gguf: GGUFFile, tensor: TensorInfo) -> np.ndarray:
@@ -132,7 +148,7 @@ def _plain_numbers(gguf: GGUFFile, tensor: TensorInfo) -> np.ndarray:
             return data.view("<f2").astype(np.float32)
         case "BF16":
             return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    raise tensor_error(tensor, f"is a vector of type {tensor.type.name}; F32, F16 and BF16 vectors are read")
+    raise tensor_error(tensor, f"is of type {tensor.type.name}; F32, F16 and BF16 are read here")
 
 
 def tensor_error(tensor: TensorInfo, problem: str) -> ModelFileError:

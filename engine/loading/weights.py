@@ -1,21 +1,23 @@
 """Tensors of a file become weights of a backend: bytes handed over, memory counted, progress told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
-from engine.loading.weight_plan import find_tensor, read_vector, tensor_error
-from engine.models.weight_source import LINEAR
-from kernels.ops import Array, Ops
+from engine.loading.weight_plan import find_tensor, read_floats, tensor_error
+from engine.models.weight_source import Part, WeightSource
+from kernels.batches import Array
+from kernels.ops import Ops
 from kernels.quant_tensor import QuantTensor, QuantType
 from kernels.row_interleaving import plain_rows
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
-class FileWeights:
+class FileWeights(WeightSource):
     """The WeightSource of a GGUF file. type_overrides: GGUF id -> the type to read it as (3INST)."""
 
     def __init__(
@@ -37,34 +39,29 @@ class FileWeights:
     def has(self, name: str) -> bool:
         return name in self._gguf.tensors
 
-    def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
-        tensor = find_tensor(self._gguf, name, (n_in, n_out))
+    def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
+        tensor = find_tensor(self._gguf, name, shape)
+        n_rows, n_in = tensor.n_rows, shape[0]
         file_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
         data = self._gguf.tensor_bytes(name, file_type)
         quant_type = file_type
         if file_type.plain is not None:
             data, quant_type = plain_rows(file_type.plain, n_in, data), file_type.plain
-        bad_row = self._ops.first_nonfinite_row(quant_type.name, (n_out, n_in), data)
+        bad_row = self._ops.first_nonfinite_row(quant_type.name, (n_rows, n_in), data)
         if bad_row is not None:
             raise tensor_error(
-                tensor, f"row {bad_row} of {n_out} holds a {file_type.name} factor that is NaN or infinite"
+                tensor, f"row {bad_row} of {n_rows} holds a {file_type.name} factor that is NaN or infinite"
             )
         try:
-            weight = self._ops.load_quant(quant_type.name, (n_out, n_in), data, uses)
+            weights = [load_part(self._ops, quant_type.name, data, n_rows, part) for part in parts]
         except ValueError as error:
             raise tensor_error(tensor, f"cannot be loaded as {file_type.name}: {error}") from error
         self.type_bytes[file_type.name] = self.type_bytes.get(file_type.name, 0) + data.nbytes
-        self._done(tensor, weight.nbytes)
-        return weight
+        self._done(tensor, sum(weight.nbytes for weight in weights))
+        return weights
 
-    def vector(self, name: str, n: int) -> Array:
-        return self.to_device(self.host_vector(name, n))
-
-    def optional_vector(self, name: str, n: int) -> Array | None:
-        return self.vector(name, n) if self.has(name) else None
-
-    def host_vector(self, name: str, n: int) -> np.ndarray:
-        values = read_vector(self._gguf, name, n)
+    def host_floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        values = read_floats(self._gguf, name, shape)
         self._done(self._gguf.tensors[name], 0)
         return values
 
@@ -77,3 +74,10 @@ class FileWeights:
         self._bytes_done += tensor.nbytes
         if self._progress is not None:
             self._progress(self._bytes_done, self._bytes_in_all)
+
+
+def load_part(ops: Ops, type_name: str, data: np.ndarray, n_rows: int, part: Part) -> QuantTensor:
+    """data: the file bytes of n_rows rows. Raises ValueError as `Ops.load_quant`."""
+    chosen = data if part.rows is None else data.reshape(n_rows, -1)[part.rows].reshape(-1)
+    n_out, n_in = part.shape
+    return ops.load_quant(type_name, (n_out, n_in), chosen, part.uses)

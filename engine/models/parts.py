@@ -1,17 +1,12 @@
-"""What the architectures here truly share: the gated feed-forward network, the two token matrices, a missing bias.
-
-Attention is not here: how heads are projected, normed and rotated is what tells one architecture from another.
-"""
+"""What the architectures here truly share: the gated feed-forward network, the two token matrices, a missing bias."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from engine.models.config import ModelConfig
 from engine.models.weight_source import EMBED, LINEAR, WeightSource
-from kernels.ops import Array, Ops
+from kernels.batches import Array
+from kernels.ops import Ops
 from kernels.quant_tensor import QuantTensor
-
-if TYPE_CHECKING:
-    from engine.loading.model_config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class FeedForward:
         return ops.silu_mul(biased(ops, gate, self.ffn_gate_bias), biased(ops, up, self.ffn_up_bias))
 
 
-def build_feed_forward(config: "ModelConfig", weights: WeightSource, prefix: str) -> FeedForward:
+def build_feed_forward(config: ModelConfig, weights: WeightSource, prefix: str) -> FeedForward:
     """prefix: `blk.{i}.`. Raises ModelFileError as the source does."""
     n_embd, n_ff = config.n_embd, config.n_ff
     return FeedForward(
@@ -50,7 +45,7 @@ def build_feed_forward(config: "ModelConfig", weights: WeightSource, prefix: str
     )
 
 
-def build_token_matrices(config: "ModelConfig", weights: WeightSource) -> tuple[QuantTensor, QuantTensor]:
+def build_token_matrices(config: ModelConfig, weights: WeightSource) -> tuple[QuantTensor, QuantTensor]:
     """(token_embd, output), both [n_vocab, n_embd]: one matrix for both where the file has no output."""
     tied = not weights.has("output.weight")
     n_vocab, n_embd = config.n_vocab, config.n_embd

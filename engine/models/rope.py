@@ -2,16 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.errors import ModelFileError
+from engine.models.config import RopeConfig
 from engine.models.weight_source import WeightSource
-from kernels.ops import Array
-
-if TYPE_CHECKING:
-    from engine.loading.model_config import RopeConfig
+from kernels.batches import Array
 
 
 @dataclass(frozen=True)
@@ -22,12 +19,12 @@ class Rope:
     mscale: float
 
 
-def build_rope(rope: "RopeConfig", weights: WeightSource) -> Rope:
+def build_rope(rope: RopeConfig, weights: WeightSource) -> Rope:
     """Raises ModelFileError for divisors in the file that no frequency can be divided by."""
     return Rope(weights.to_device(rope_freqs(rope, _divisors(rope, weights))), rope_mscale(rope))
 
 
-def _divisors(rope: "RopeConfig", weights: WeightSource) -> np.ndarray | None:
+def _divisors(rope: RopeConfig, weights: WeightSource) -> np.ndarray | None:
     if not weights.has("rope_freqs.weight"):
         return None
     divisors = weights.host_vector("rope_freqs.weight", rope.n_rot // 2)
@@ -36,7 +33,7 @@ def _divisors(rope: "RopeConfig", weights: WeightSource) -> np.ndarray | None:
     return divisors
 
 
-def rope_freqs(rope: "RopeConfig", divisors: np.ndarray | None = None) -> np.ndarray:
+def rope_freqs(rope: RopeConfig, divisors: np.ndarray | None = None) -> np.ndarray:
     """Radians per position, [n_rot / 2] float32.
 
     divisors [n_rot / 2]: the file's `rope_freqs.weight` (Llama 3 stretches each pair by its own factor).
@@ -53,14 +50,14 @@ def rope_freqs(rope: "RopeConfig", divisors: np.ndarray | None = None) -> np.nda
     return freqs.astype(np.float32)
 
 
-def rope_mscale(rope: "RopeConfig") -> float:
+def rope_mscale(rope: RopeConfig) -> float:
     """What cos and sin are multiplied by: yarn sharpens attention, as scores over a longer context spread."""
     if rope.scaling == "yarn" and rope.ext_factor > 0:
         return rope.attn_factor * (1.0 + 0.1 * math.log(max(rope.factor, 1.0)))
     return rope.attn_factor
 
 
-def _yarn_kept(rope: "RopeConfig", pairs: np.ndarray) -> np.ndarray:
+def _yarn_kept(rope: RopeConfig, pairs: np.ndarray) -> np.ndarray:
     """How much of each pair keeps its speed, 0..1: "NTK by parts", Peng et al. 2023, arXiv:2309.00071, 3.2.
 
     Pairs that turn more than beta_fast times over the original context keep it, those below beta_slow turns

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import CacheGroup, PagedGroup
 from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
 from kernels.kv_type import KV_TYPES
-from kernels.ops import AttentionBatch, Result, Rotation
+from kernels.ops import Result, Rotation
 from kernels.process_limits import default_threads
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings, map_arrays
@@ -93,28 +95,22 @@ class CpuOps:
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)
 
-    def new_kv_cache(
-        self,
-        n_layer: int,
-        n_blocks: int,
-        block_size: int,
-        n_head_kv: int,
-        head_dim: int,
-        kv_type: str = "f16",
-    ) -> list[PagedCache]:
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[PagedCache]:
         """block_size must be a multiple of 16: the lanes of the score kernel are keys."""
         if block_size % LANES:
             raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {LANES}")
-        k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, head_dim)
+        if not isinstance(group, PagedGroup):
+            raise ValueError(f"the CPU backend has no {type(group).__name__}")
+        k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, group.head_dim)
         return [
             PagedCache(
                 kv_type,
-                np.zeros((n_blocks, n_head_kv, k_bytes), np.uint8),
-                np.zeros((n_blocks, n_head_kv, v_bytes), np.uint8),
+                np.zeros((n, group.n_head_kv, k_bytes), np.uint8),
+                np.zeros((n, group.n_head_kv, v_bytes), np.uint8),
                 block_size,
-                head_dim,
+                group.head_dim,
             )
-            for _ in range(n_layer)
+            for _ in range(group.n_layer)
         ]
 
     def index_array(self, values: np.ndarray) -> np.ndarray:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kernels.batches import AttentionBatch
 from kernels.cuda.arena import Arena, DeviceArray
 from kernels.cuda.compile import TENSOR_HEAD_DIMS
 from kernels.cuda.device import DeviceBuffer
-from kernels.ops import KV_SPLIT, AttentionBatch
+from kernels.ops import KV_SPLIT
 
 MAX_HEAD_DIM = 256
 EXACT_THREADS, EXACT_ROWS = 256, 8  # attention.cu, kSplit and kRows

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import CacheGroup, PagedGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.cpu.ops import CpuOps
 from kernels.cuda import attention_launch
@@ -30,7 +32,7 @@ from kernels.cuda.linear_forms import (
 from kernels.cuda.recorder import Recorder
 from kernels.cuda.weights import DeviceMatrix, Uploader
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import ATTENTIONS, AttentionBatch, Result, Rotation
+from kernels.ops import ATTENTIONS, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings
 
@@ -99,28 +101,28 @@ class CudaOps:
         self._device.synchronize()
         return DeviceArray(buffer.pointer, floats.shape, buffer)
 
-    def new_kv_cache(
-        self,
-        n_layer: int,
-        n_blocks: int,
-        block_size: int,
-        n_head_kv: int,
-        head_dim: int,
-        kv_type: str = "f16",
-    ) -> list[LayerCache]:
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[LayerCache]:
         """Raises ValueError for a type or a head size that the attention kernels do not have."""
         if kv_type not in self.kv_types:
             raise ValueError(f"no cache of {kv_type}; the CUDA backend has {', '.join(self.kv_types)}")
-        on_tensor_cores = attention_launch.tensor_module(self.attention_form, kv_type, head_dim, block_size)
         self._uploader.finish()
-        n_bytes = n_blocks * block_size * n_head_kv * head_bytes(kv_type, head_dim)
+        if not isinstance(group, PagedGroup):
+            raise ValueError(f"the CUDA backend has no {type(group).__name__}")
+        return self._new_paged_cache(group, n, block_size, kv_type)
+
+    def _new_paged_cache(
+        self, group: PagedGroup, n_blocks: int, block_size: int, kv_type: str
+    ) -> list[LayerCache]:
+        head_dim = group.head_dim
+        on_tensor_cores = attention_launch.tensor_module(self.attention_form, kv_type, head_dim, block_size)
+        n_bytes = n_blocks * block_size * group.n_head_kv * head_bytes(kv_type, head_dim)
         layers = []
-        for _ in range(n_layer):
+        for _ in range(group.n_layer):
             k, v = self._device.allocate(n_bytes), self._device.allocate(n_bytes)
             self._device.clear(k.pointer, n_bytes)
             self._device.clear(v.pointer, n_bytes)
             modules = (f"attention_{kv_type}", on_tensor_cores)
-            layers.append(LayerCache(*modules, k, v, n_head_kv, head_dim, block_size))
+            layers.append(LayerCache(*modules, k, v, group.n_head_kv, head_dim, block_size))
         return layers
 
     def free_bytes(self) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 from kernels.activation_planes import checked_planes
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import CacheGroup, PagedGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, AttentionBatch, Result, Rotation
+from kernels.ops import KV_SPLIT, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings
 from kernels.reference import choice
@@ -41,19 +43,13 @@ class ReferenceOps:
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)
 
-    def new_kv_cache(
-        self,
-        n_layer: int,
-        n_blocks: int,
-        block_size: int,
-        n_head_kv: int,
-        head_dim: int,
-        kv_type: str = "f16",
-    ) -> list[LayerCache]:
-        shape = (n_blocks, block_size, n_head_kv, head_dim)
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[LayerCache]:
+        if not isinstance(group, PagedGroup):
+            raise ValueError(f"the reference backend has no {type(group).__name__}")
+        shape = (n, block_size, group.n_head_kv, group.head_dim)
         return [
             LayerCache(new_values(kv_type, shape), new_values(kv_type, shape), block_size)
-            for _ in range(n_layer)
+            for _ in range(group.n_layer)
         ]
 
     def index_array(self, values: np.ndarray) -> np.ndarray:

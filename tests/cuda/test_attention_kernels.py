@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, AttentionBatch, Ops, Rotation
+from kernels.ops import KV_SPLIT, Ops, Rotation
 from support.cuda_device import ORDERS, SEED, thread_order
 from support.sequences import attend, last_tokens, new_cache, on, ragged, same_bits, sequence, whole
 
@@ -110,4 +112,4 @@ def test_a_nan_stays_in_its_sequence(cuda_ops: Ops, where: str, kv_type: str) ->
 def test_heads_that_no_kernel_has_are_refused(cuda_ops: Ops) -> None:
     for head_dim in (65, 258):
         with pytest.raises(ValueError, match=f"heads of {head_dim} values"):
-            cuda_ops.new_kv_cache(1, 1, 32, 1, head_dim)
+            cuda_ops.new_cache(PagedGroup(1, 1, head_dim), 1, 32)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from engine.loading import synthetic
-from engine.loading.model_config import ModelConfig, RopeConfig
-from engine.loading.synthetic import SyntheticShape
+from engine.loading.synthetic import SyntheticShape, dense_keys
 from kernels.cuda.device import Device, Launch
 from kernels.cuda.linear_forms import ALL_FORMS
 from kernels.quant_tensor import TYPES
@@ -24,7 +23,7 @@ from tools.cuda_timing import Timer
 
 pytestmark = pytest.mark.skipif(ON_CARD, reason="what it shows of a card, gpu-check runs itself")
 
-TINY = SyntheticShape(ModelConfig("llama", 2, 256, 4, 2, 64, 512, 300, 128, 1e-5, RopeConfig(64)), "Q8_0")
+TINY = SyntheticShape("llama", dense_keys(2, 256, 4, 2, 64, 512, 300, 128), "Q8_0")
 
 
 @pytest.fixture(autouse=True)

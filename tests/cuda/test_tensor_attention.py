@@ -10,9 +10,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
 from kernels.cuda import attention_launch
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, AttentionBatch, Ops
+from kernels.ops import KV_SPLIT, Ops
 from support.cuda_device import ORDERS, SEED, thread_order
 from support.sequences import (
     Sequence,
@@ -187,6 +189,6 @@ def test_what_the_tensor_kernels_do_not_have_is_refused(tensor_ops: Ops) -> None
         with pytest.raises(
             ValueError, match=f"heads of {head_dim} values; --attention tensor has multiples of 16"
         ):
-            tensor_ops.new_kv_cache(1, 1, 32, 1, head_dim)
+            tensor_ops.new_cache(PagedGroup(1, 1, head_dim), 1, 32)
     with pytest.raises(ValueError, match="blocks of 16 tokens; --attention tensor has multiples of 32"):
-        tensor_ops.new_kv_cache(1, 1, 16, 1, 64)
+        tensor_ops.new_cache(PagedGroup(1, 1, 64), 1, 16)

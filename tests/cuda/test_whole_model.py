@@ -13,12 +13,14 @@ from engine.errors import ResourceError
 from engine.forward import ForwardPass
 from engine.loading import LoadedModel, load_model
 from kernels import load_backend
+from kernels.cache_groups import PagedGroup
 from kernels.cuda import form_choice
 from kernels.cuda.arena import INDEX_BYTES
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Ops
 from support.cuda_device import ON_CARD, cuda_device
 from support.fake_cupy import Machine
+from support.forward_pass import new_caches
 from support.tiny_models import write_tiny_llama
 
 BLOCK_SIZE = 16
@@ -46,10 +48,9 @@ class Sequences:
 
     def __init__(self, loaded: LoadedModel, block_size: int = BLOCK_SIZE) -> None:
         config = loaded.config
-        layers = loaded.ops.new_kv_cache(
-            config.n_layer, N_BLOCKS, block_size, config.n_head_kv, config.head_dim
+        self._forward = ForwardPass(
+            loaded.model, loaded.ops, new_caches(loaded, N_BLOCKS, block_size), block_size
         )
-        self._forward = ForwardPass(loaded.model, loaded.ops, layers, block_size)
         rng = np.random.default_rng(7)
         self._blocks = rng.permutation(N_BLOCKS).reshape(3, -1).tolist()
         self._token_ids = rng.integers(3, config.n_vocab, (3, 128)).tolist()
@@ -316,9 +317,7 @@ def test_a_shared_model_continues_as_on_the_cpu(shared: Path, cpu_ops: Ops, cuda
     logits = []
     for ops in (cpu_ops, cuda_ops):
         loaded = load_model(path, ops)
-        config = loaded.config
-        layers = ops.new_kv_cache(config.n_layer, 1, BLOCK_SIZE, config.n_head_kv, config.head_dim)
-        forward = ForwardPass(loaded.model, ops, layers, BLOCK_SIZE)
+        forward = ForwardPass(loaded.model, ops, new_caches(loaded, 1, BLOCK_SIZE), BLOCK_SIZE)
         first = forward.run([Chunk(prompt, 0, [0])])
         assert first is not None
         steps = [first.copy()]
@@ -357,4 +356,4 @@ def test_a_model_larger_than_the_device_is_refused_before_it_goes_up(tiny: Path)
 
 def test_heads_that_attention_has_no_kernel_for_are_refused(tiny: Path, cuda_ops: Ops) -> None:
     with pytest.raises(ValueError, match="heads of 512 values"):
-        cuda_ops.new_kv_cache(1, 1, BLOCK_SIZE, 1, 512)
+        cuda_ops.new_cache(PagedGroup(1, 1, 512), 1, BLOCK_SIZE)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.batch import PADDING, Chunk, build_batch, build_decode_batch
+from engine.batch import Chunk, build_batch, build_decode_batch, padding
 
 
 class HostOps:
@@ -69,7 +69,8 @@ def test_a_chunk_that_cannot_be_is_our_bug(chunk):
 
 
 def test_a_decode_batch_is_the_general_one_with_a_wider_table() -> None:
-    chunks = [Chunk([7], 0, [3]), Chunk([8], 5, [1, 0, 9]), PADDING]
+    chunks = [Chunk([7], 0, [3]), Chunk([8], 5, [1, 0, 9])]
+    chunks.append(padding(1, chunks[0]))
     general, fast = build_batch(chunks, 2, HostOps()), build_decode_batch(chunks, 2, HostOps(), 16)
     for name in ("token_ids", "positions", "slots", "hidden_rows"):
         got, expected = getattr(fast, name), getattr(general, name)
@@ -81,6 +82,18 @@ def test_a_decode_batch_is_the_general_one_with_a_wider_table() -> None:
     np.testing.assert_array_equal(table[:, :3], general.attention.block_table)
     assert (table[:, 3:] == -1).all()
     assert (fast.n_tokens, fast.n_rows) == (general.n_tokens, general.n_rows)
+    assert fast.state is None is general.state
+
+
+def test_a_pass_of_sequences_with_a_state_says_where_each_one_is() -> None:
+    """Padding has no state, and both ways of building a decode batch agree."""
+    chunks = [Chunk([7], 0, [3], state_slot=2), Chunk([8], 5, [1, 0, 9], state_slot=0)]
+    chunks.append(padding(1, chunks[0]))
+    for batch in (build_batch(chunks, 2, HostOps()), build_decode_batch(chunks, 2, HostOps(), 16)):
+        assert batch.state is not None
+        assert batch.state.slots.tolist() == [2, 0, -1]
+        assert batch.state.slots.dtype == np.int32
+        assert batch.state.context_lens.tolist() == [1, 6, 0]
 
 
 def test_a_decode_batch_with_too_few_blocks_is_a_bug_found_at_once() -> None:

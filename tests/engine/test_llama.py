@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine import Engine, EngineConfig, ModelFileError, SamplingParams
-from engine.kv_cache import KVShape
+from engine.kv_cache import CacheShape
 from engine.loading import LoadedModel, load_model
 from kernels import load_backend
 from kernels.kv_type import KV_TYPES
@@ -133,7 +133,7 @@ def test_tokens_are_the_same_alone_and_in_any_company(tmp_path: Path, cpu_ops: O
     together = answers(loaded, PROMPTS, kv_type=kv_type)
     assert answers(loaded, PROMPTS, kv_type=kv_type, step_tokens=7) == together
     assert answers(loaded, PROMPTS, kv_type=kv_type, max_batch=2) == together
-    shape = KVShape(loaded.config.n_layer, 2, loaded.config.head_dim, kv_type)
+    shape = CacheShape(loaded.model.cache_groups(), kv_type)
     few = 6 * shape.block_bytes(32)  # of the 12 blocks that all together would take: some are preempted
     assert answers(loaded, PROMPTS, kv_type=kv_type, kv_memory_bytes=few, ctx_size=128) == together
     for i, prompt_ids in enumerate(PROMPTS):
@@ -201,7 +201,7 @@ def test_3inst_files_are_read_as_such_when_told(tmp_path: Path, cpu_ops: Ops, ty
     path = write_tiny_llama(tmp_path / "m.gguf", types=types)
     loaded = load_model(path, cpu_ops, kt_trellis="3inst")
     assert any("3INST" in note for note in loaded.notes)
-    assert loaded.model.layers[0].attn_q.type.name == type_name
+    assert loaded.model.layers[0].attention.attn_q.type.name == type_name
     assert np.isfinite(logits_of(loaded, PROMPTS[0])).all()
 
 
@@ -231,8 +231,9 @@ def test_interleaved_rows_that_no_file_has_plain_multiply_as_their_plain_form(
     tensors = {tensor.name: tensor for tensor in contents(path)[1]}
     loaded = load_model(path, cpu_ops)
     assert {"IQ1_S_R4", "IQ1_M_R4"} <= set(loaded.type_names)
-    layer, x = loaded.model.layers[0], np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
-    for part, weight in (("attn_q", layer.attn_q), ("attn_k", layer.attn_k)):
+    attention = loaded.model.layers[0].attention
+    x = np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
+    for part, weight in (("attn_q", attention.attn_q), ("attn_k", attention.attn_k)):
         tensor = tensors[f"blk.0.{part}.weight"]
         plain = FILE_TYPES[tensor.type_name].plain
         assert plain is not None

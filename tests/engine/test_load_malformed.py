@@ -18,7 +18,8 @@ import pytest
 from engine.errors import ModelFileError
 from engine.loading import load_model
 from engine.loading.gguf_file import GGUFFile
-from engine.loading.model_config import ModelConfig, RopeConfig
+from engine.loading.model_config import read_config
+from engine.models.config import RopeConfig
 from kernels.ops import Ops
 from kernels.quant_tensor import FILE_TYPES, TYPES, TYPES_BY_GGML_ID
 from kernels.random_weights import random_weight
@@ -197,7 +198,7 @@ WRONG = {
     ),
     "transposed": Wrong(r"'blk\.0\.ffn_up\.weight' at byte", {}, reshaped("blk.0.ffn_up.weight", N_FF, N_EMBD)),
     "norm too short": Wrong(r"'blk\.0\.attn_norm\.weight' at byte", {}, zeros("blk.0.attn_norm.weight", "F32", 128)),
-    "norm quantized": Wrong(r"is a vector of type Q8_0", {}, zeros("blk.0.attn_norm.weight", "Q8_0", N_EMBD)),
+    "norm quantized": Wrong(r"is of type Q8_0", {}, zeros("blk.0.attn_norm.weight", "Q8_0", N_EMBD)),
     "one token too few": Wrong(r"'token_embd\.weight' at byte", {}, zeros("token_embd.weight", "Q8_0", N_EMBD, 3)),
     "keys of too many heads": Wrong(r"attn_k\.weight' at byte", {}, zeros("blk.0.attn_k.weight", "F32", N_EMBD, 128)),
     "norm NaN": Wrong(
@@ -279,7 +280,7 @@ def test_what_the_peers_take_for_keys_that_are_not_there(tmp_path: Path, right: 
     """llama.cpp's defaults: as many key heads as heads, heads of n_embd / n_head, all of it rotated about 10000."""
     keys = {name: value for name, value in right[0].items() if name not in OPTIONAL}
     with GGUFFile.open(write_gguf(tmp_path / "sparse.gguf", keys, right[1])) as gguf:
-        config = ModelConfig.from_metadata(gguf)
+        config = read_config(gguf)
     assert (config.n_head_kv, config.head_dim, config.n_vocab) == (
         8,
         N_EMBD // 8,

@@ -8,11 +8,12 @@ import pytest
 from engine import Engine, EngineConfig, SamplingParams
 from engine.batch import Chunk
 from engine.forward import ForwardPass
+from engine.kv_cache import CacheShape
 from engine.loading import LoadedModel, load_model
 from engine.prompt_reads import ROWS_AT_ONCE
 from engine.types import PromptReads, TokenEvent
 from kernels.ops import Ops
-from support.forward_pass import logits_of
+from support.forward_pass import logits_of, new_caches
 from support.tiny_models import write_tiny_llama
 
 BLOCK_SIZE = 16
@@ -29,9 +30,7 @@ def loaded(ops: Ops, tiny: Path) -> LoadedModel:
 
 
 def new_forward(loaded: LoadedModel) -> ForwardPass:
-    config = loaded.config
-    layers = loaded.ops.new_kv_cache(config.n_layer, 12, BLOCK_SIZE, config.n_head_kv, config.head_dim)
-    return ForwardPass(loaded.model, loaded.ops, layers, BLOCK_SIZE)
+    return ForwardPass(loaded.model, loaded.ops, new_caches(loaded, 12, BLOCK_SIZE), BLOCK_SIZE)
 
 
 def test_a_decode_step_of_several_tokens_a_sequence_gives_the_bits_of_one_by_one(loaded: LoadedModel) -> None:
@@ -104,9 +103,7 @@ def test_reading_a_prompt_changes_no_token_of_the_answer(loaded: LoadedModel) ->
 def test_a_prompt_that_is_computed_again_is_read_once(tiny: Path, cpu_ops: Ops) -> None:
     """Two requests and blocks for one and a half: the younger is preempted, and its answer is whole all the same."""
     loaded = load_model(tiny, cpu_ops)
-    block_bytes = (
-        2 * loaded.config.n_layer * BLOCK_SIZE * loaded.config.n_head_kv * loaded.config.head_dim * 2
-    )
+    block_bytes = CacheShape(loaded.model.cache_groups()).block_bytes(BLOCK_SIZE)
     config = EngineConfig(
         max_batch=2, kv_block_size=BLOCK_SIZE, kv_memory_bytes=7 * block_bytes, ctx_size=6 * BLOCK_SIZE
     )

@@ -10,6 +10,7 @@ from engine.request import Request
 from engine.runner import Runner
 from engine.types import SamplingParams
 from engine.work import Work
+from kernels.cache_groups import PagedGroup
 from kernels.choice_row import Chosen, ChosenTokens
 from support.fake_model import N_VOCAB, FakeModel, FakeOps, next_token
 
@@ -36,7 +37,7 @@ class SpyingOps(FakeOps):
 
 def make_runner() -> tuple[Runner, SpyingOps]:
     ops = SpyingOps()
-    kv = KVCache(ops.new_kv_cache(1, 16, BLOCK_SIZE, 1, 1), 16, BLOCK_SIZE, block_bytes=1)
+    kv = KVCache([ops.new_cache(PagedGroup(1, 1, 1), 16, BLOCK_SIZE)], 16, BLOCK_SIZE, block_bytes=1)
     return Runner(FakeModel(BLOCK_SIZE), ops, kv, TokenIds(N_VOCAB, frozenset())), ops
 
 

@@ -13,9 +13,11 @@ from engine.types import SamplingParams
 from engine.work import Work
 
 
-def make_scheduler(n_blocks=100, block_size=4, max_batch=4, step_tokens=16, max_queue=100) -> Scheduler:
+def make_scheduler(
+    n_blocks=100, block_size=4, max_batch=4, step_tokens=16, max_queue=100, n_slots=0
+) -> Scheduler:
     pool = BlockPool(n_blocks, block_size)
-    return Scheduler(pool, max_batch=max_batch, step_tokens=step_tokens, max_queue=max_queue)
+    return Scheduler(pool, max_batch=max_batch, step_tokens=step_tokens, max_queue=max_queue, n_slots=n_slots)
 
 
 def add(scheduler: Scheduler, name: str, n_prompt: int, max_new_tokens: int = 8) -> Request:
@@ -307,3 +309,35 @@ def test_integrity_finds(damage, found):
     damage(scheduler)
     with pytest.raises(AssertionError, match=found):
         scheduler.check_integrity()
+
+
+def test_each_running_sequence_has_a_recurrent_state_of_its_own_until_it_ends_or_is_preempted() -> None:
+    """Requests of all sizes over few blocks: some end, some are aborted, some are preempted and run again."""
+    n_preempted = 0
+    for number in range(60):
+        rng = random.Random(number)
+        scheduler = make_scheduler(rng.randrange(4, 9), 4, max_batch=3, step_tokens=8, n_slots=4)
+        for i in range(60):
+            if rng.random() < 0.4:
+                add(scheduler, f"r{i}", rng.randrange(1, 9), rng.randrange(1, 9))
+            before = {r.request_id for r in scheduler.running}
+            take_in(scheduler, scheduler.schedule())
+            scheduler.check_integrity()
+            n_preempted += len(before - {r.request_id for r in scheduler.running})
+            slots = [request.state_slot for request in scheduler.running]
+            assert len(set(slots)) == len(slots) == 4 - scheduler.slots.n_free
+            assert None not in slots
+            for request in scheduler.requests:
+                if request.n_output == request.max_new_tokens or rng.random() < 0.05:
+                    scheduler.remove(request.request_id)
+        for request in scheduler.requests:
+            scheduler.remove(request.request_id)
+        assert scheduler.slots.n_free == 4
+    assert n_preempted > 20
+
+
+def test_a_model_without_a_recurrent_state_gives_no_slots() -> None:
+    scheduler = make_scheduler()
+    request = add(scheduler, "a", 3)
+    step(scheduler)
+    assert request.state_slot is None

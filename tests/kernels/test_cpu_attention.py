@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
 from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import AttentionBatch, Ops
+from kernels.ops import Ops
 from support.sequences import BLOCK, Sequence, attend, new_cache, same_bits, sequence, whole
 
 
@@ -73,7 +75,7 @@ def test_any_company_and_any_blocks_give_the_same_bits(cpu_ops: CpuOps, kv_type:
 def test_what_nobody_stored_never_matters(cpu_ops: CpuOps, kv_type: str) -> None:
     """Caches start as NaN here; the outputs above are finite, and equal to those over a cache of zeros."""
     s = sequence(45, 8, 2, 80, [3, 1])
-    zeroed = cpu_ops.new_kv_cache(1, 40, BLOCK, 2, 80, kv_type)[0]
+    zeroed = cpu_ops.new_cache(PagedGroup(1, 2, 80), 40, BLOCK, kv_type)[0]
     got = whole(cpu_ops, s, kv_type)
     assert np.isfinite(got).all()
     assert same_bits(got, attend(cpu_ops, zeroed, [(s, 0, 45)])[0])
@@ -92,7 +94,7 @@ def test_a_nan_stays_in_its_sequence(cpu_ops: CpuOps, kv_type: str, where: str) 
 
 def test_passes_that_do_not_fit_the_cache_are_refused(cpu_ops: CpuOps) -> None:
     s = sequence(40, 4, 2, 16, [0, 1])
-    cache = cpu_ops.new_kv_cache(1, 2, BLOCK, 2, 16)[0]
+    cache = cpu_ops.new_cache(PagedGroup(1, 2, 16), 2, BLOCK)[0]
     good = AttentionBatch(*(np.array(a, np.int32) for a in ([0, 40], [40], [[0, 1]])))
     assert cpu_ops.attention(s.q, cache, good, 1.0).shape == s.q.shape
     wrong = {
@@ -122,9 +124,9 @@ def test_q8_0_stores_the_bits_of_the_reference(isa: str, head_dim: int, referenc
     """Codes and scales of the keys; of the values what they stand for: a query of one key gives its value back."""
     ops, n = CpuOps(threads=1, isa=isa), 300
     x = odd_numbers(n, 2, head_dim)
-    stored = reference_ops.new_kv_cache(1, 1, n, 2, head_dim, "q8_0")[0]
+    stored = reference_ops.new_cache(PagedGroup(1, 2, head_dim), 1, n, "q8_0")[0]
     reference_ops.store_kv(x, x, stored, np.arange(n, dtype=np.int32))
-    cache = ops.new_kv_cache(1, n, BLOCK, 2, head_dim, "q8_0")[0]
+    cache = ops.new_cache(PagedGroup(1, 2, head_dim), n, BLOCK, "q8_0")[0]
     first_slots = np.arange(0, n * BLOCK, BLOCK, dtype=np.int32)  # one key in each of n blocks
     ops.store_kv(x, x, cache, first_slots)
     codes, scales = keys_of(cache, head_dim)
@@ -148,7 +150,7 @@ def keys_of(cache: Any, head_dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_q8_0_takes_half_of_f16_and_a_sixteenth(cpu_ops: CpuOps) -> None:
-    f16, q8 = (cpu_ops.new_kv_cache(1, 4, BLOCK, 2, 128, name)[0] for name in ("f16", "q8_0"))
+    f16, q8 = (cpu_ops.new_cache(PagedGroup(1, 2, 128), 4, BLOCK, name)[0] for name in ("f16", "q8_0"))
     for a, b in ((f16.k, q8.k), (f16.v, q8.v)):
         assert b.nbytes == a.nbytes * (head_bytes("q8_0", 128) / head_bytes("f16", 128)) == a.nbytes * 17 / 32
 

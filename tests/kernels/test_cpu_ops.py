@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kernels.cache_groups import PagedGroup
 from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
@@ -135,7 +136,7 @@ def test_ids_outside_their_table_are_refused(cpu_ops: CpuOps) -> None:
     for bad in (-1, 3):
         with pytest.raises(ValueError, match="row"):
             cpu_ops.take_rows(normal(3, 8), ints(bad))
-    cache = cpu_ops.new_kv_cache(1, 2, 32, 1, 16)[0]
+    cache = cpu_ops.new_cache(PagedGroup(1, 1, 16), 2, 32)[0]
     for bad in (-1, 64):
         with pytest.raises(ValueError, match="slot"):
             cpu_ops.store_kv(normal(1, 1, 16), normal(1, 1, 16), cache, ints(bad))
@@ -153,4 +154,4 @@ def test_arrays_of_another_type_or_layout_are_never_converted(cpu_ops: CpuOps) -
     with pytest.raises(TypeError):
         cpu_ops.take_rows(good, np.array([0], np.int64))
     with pytest.raises(ValueError, match="block_size"):
-        cpu_ops.new_kv_cache(1, 2, 20, 1, 16)
+        cpu_ops.new_cache(PagedGroup(1, 1, 16), 2, 20)

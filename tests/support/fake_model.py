@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cache_groups import PagedGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.recordings import Recordings
 from kernels.reference import choice
@@ -78,16 +79,8 @@ class FakeOps:
     def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
         choice.pass_on(chosen, rows, token_ids)
 
-    def new_kv_cache(
-        self,
-        n_layer: int,
-        n_blocks: int,
-        block_size: int,
-        n_head_kv: int,
-        head_dim: int,
-        kv_type: str = "f16",
-    ) -> list[np.ndarray]:
-        return [np.full(n_blocks * block_size, -1) for _ in range(n_layer)]
+    def new_cache(self, group: PagedGroup, n: int, block_size: int, kv_type: str = "f16") -> list[np.ndarray]:
+        return [np.full(n * block_size, -1) for _ in range(group.n_layer)]
 
 
 @dataclass
@@ -99,11 +92,14 @@ class FakeModel:
     fail_next: bool = False
     poison: set[int] = field(default_factory=set)  # a history that starts with one of these gives NaN
 
-    def forward(self, ops: Any, batch: Any, kv: list[np.ndarray]) -> list[np.ndarray]:
+    def cache_groups(self) -> tuple[PagedGroup, ...]:
+        return (PagedGroup(1, 1, 1),)
+
+    def forward(self, ops: Any, batch: Any, caches: list[list[np.ndarray]]) -> list[np.ndarray]:
         if self.fail_next:
             self.fail_next = False
             raise RuntimeError("the device is gone")
-        cells, attention = kv[0], batch.attention
+        cells, attention = caches[0][0], batch.attention
         self.largest_step = max(self.largest_step, batch.n_tokens)
         cells[batch.slots] = batch.token_ids
         sequence = np.searchsorted(attention.query_start, batch.hidden_rows, side="right") - 1
@@ -127,7 +123,7 @@ def fake_loaded(model: FakeModel, n_ctx_max: int, ops: FakeOps | None = None) ->
     """What `load_model` would give for it."""
     return SimpleNamespace(
         name="fake",
-        config=SimpleNamespace(n_layer=1, n_head_kv=1, head_dim=1, n_vocab=N_VOCAB, n_ctx_max=n_ctx_max),
+        config=SimpleNamespace(n_vocab=N_VOCAB, n_ctx_max=n_ctx_max),
         model=model,
         ops=ops or FakeOps(),
         tokenizer=SimpleNamespace(eos_ids=frozenset({EOS_ID})),

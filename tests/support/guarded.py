@@ -68,6 +68,6 @@ class GuardedOps(CpuOps):
     def index_array(self, values: np.ndarray) -> np.ndarray:
         return guarded(super().index_array(values))
 
-    def new_kv_cache(self, *shape: Any, **kv_type: Any) -> list[PagedCache]:
-        layers = super().new_kv_cache(*shape, **kv_type)
+    def new_cache(self, *group: Any, **kv_type: Any) -> list[PagedCache]:
+        layers = super().new_cache(*group, **kv_type)
         return [layer._replace(k=guarded(layer.k), v=guarded(layer.v)) for layer in layers]

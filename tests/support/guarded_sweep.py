@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
 from kernels.choice_row import Choices, as_ints
 from kernels.cpu import _native
 from kernels.kv_type import KV_TYPES
-from kernels.ops import AttentionBatch
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from support.guarded import GuardedOps, empty, guarded
@@ -111,7 +112,7 @@ def attend(
 ) -> list[np.ndarray]:
     """A whole prompt, then its last token alone, in a cache that has not one position too many blocks."""
     n_blocks = -(-context // block_size)
-    cache = ops.new_kv_cache(1, n_blocks, block_size, n_head_kv, head_dim, kv_type)[0]
+    cache = ops.new_cache(PagedGroup(1, n_head_kv, head_dim), n_blocks, block_size, kv_type)[0]
     table = ops.index_array(np.arange(n_blocks - 1, -1, -1, dtype=np.int32)[None])  # the first keys come last
     positions = np.arange(context)
     slots = table[0][positions // block_size] * block_size + positions % block_size

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kernels.ops import AttentionBatch, Ops
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
+from kernels.ops import Ops
 from kernels.reference.kv_cache import new_values
 
 BLOCK = 32
@@ -53,7 +55,7 @@ def on(ops: Ops, x: np.ndarray) -> Any:
 def new_cache(ops: Ops, seqs: list[Sequence], n_blocks: int, kv_type: str) -> Any:
     """One layer of NaNs: what nobody stored may be anything."""
     _, n_head_kv, head_dim = seqs[0].k.shape
-    cache = ops.new_kv_cache(1, n_blocks, BLOCK, n_head_kv, head_dim, kv_type)[0]
+    cache = ops.new_cache(PagedGroup(1, n_head_kv, head_dim), n_blocks, BLOCK, kv_type)[0]
     if ops.name == "cuda":
         _store_nans(ops, cache, n_blocks * BLOCK, n_head_kv, head_dim)
     else:

@@ -8,8 +8,7 @@ import pytest
 
 from engine import EspalierError, load_model, synthetic_model
 from engine.loading import synthetic
-from engine.loading.model_config import ModelConfig, RopeConfig
-from engine.loading.synthetic import SyntheticShape
+from engine.loading.synthetic import SyntheticShape, dense_keys
 from kernels.cpu.call_clock import clocked_calls
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
@@ -21,7 +20,7 @@ from tools.model_runs import SequenceRuns
 from tools.peer_bench import PeerBench, PeerTest, find_llama_bench
 from tools.speed_tests import SpeedRuns, SpeedTest
 
-TINY = SyntheticShape(ModelConfig("llama", 2, 256, 4, 2, 64, 512, 300, 128, 1e-5, RopeConfig(64)), "Q8_0")
+TINY = SyntheticShape("llama", dense_keys(2, 256, 4, 2, 64, 512, 300, 128), "Q8_0")
 #: Prints what the real one prints for the tests it is asked for, and keeps a line a run in runs.txt.
 STAND_IN = """#!/usr/bin/env python3
 import json, pathlib, sys

@@ -13,7 +13,8 @@ import numpy as np
 
 from engine.loading.synthetic import random_matrix
 from kernels import load_backend
-from kernels.ops import AttentionBatch
+from kernels.batches import AttentionBatch
+from kernels.cache_groups import PagedGroup
 from kernels.quant_tensor import QuantTensor
 from tools.kernel_bench.cases import AttentionCase, Case, LinearCase
 from tools.kernel_bench.ceilings import Ceilings
@@ -76,7 +77,9 @@ class Worker:
         heads = (case.n_head_kv, case.head_dim)
         bytes_per_token = 2 * case.n_head_kv * case.head_dim * (2 if case.kv_type == "f16" else 34 / 32)
         nbytes = round(case.context * bytes_per_token)
-        caches = ops.new_kv_cache(copies_beyond_caches(nbytes), n_blocks, BLOCK_SIZE, *heads, case.kv_type)
+        caches = ops.new_cache(
+            PagedGroup(copies_beyond_caches(nbytes), *heads), n_blocks, BLOCK_SIZE, case.kv_type
+        )
         k, v = (self._rng.standard_normal((case.context, *heads), np.float32) for _ in range(2))
         for layer in caches:
             ops.store_kv(k, v, layer, np.arange(case.context, dtype=np.int32))

@@ -1,29 +1,46 @@
 """Typed look-ups in GGUF metadata: each says which key is wrong, what it holds and what would do."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine.errors import ModelFileError
-from engine.loading.gguf_index import Metadata
+
+if TYPE_CHECKING:
+    from engine.loading.gguf_index import Metadata
 
 
 class MetadataReader:
-    """The keys of one architecture. Names are given without the architecture's prefix."""
+    """The keys of one architecture. Names are given without the architecture's prefix.
 
-    def __init__(self, path: Path, metadata: Metadata, prefix: str) -> None:
+    `unread` tells which of a file's keys nobody has asked for.
+    """
+
+    def __init__(self, path: Path, metadata: "Metadata", prefix: str, n_tokens: int | None = None) -> None:
+        """n_tokens: of the vocabulary, as the file's token list or embedding matrix has them."""
         self.path = path
         self.metadata = metadata
         self.prefix = prefix
+        self.n_tokens = n_tokens
+        self._read: set[str] = set()
 
     def has(self, name: str) -> bool:
         return self.prefix + name in self.metadata
 
-    def value(self, name: str) -> Any:
-        """As the file has it; None where it has none."""
-        return self.metadata.get(self.prefix + name)
+    def value(self, name: str, default: Any = None) -> Any:
+        """As the file has it; the default where it has none."""
+        self._read.add(name)
+        return self.metadata.get(self.prefix + name, default)
+
+    def unread(self) -> Iterator[tuple[str, Any]]:
+        """(name, value) of the file's keys that were not asked for."""
+        for key, value in self.metadata.items():
+            name = key.removeprefix(self.prefix)
+            if key.startswith(self.prefix) and name not in self._read:
+                yield name, value
 
     def error(self, name: str, needed: str, default: float | None = None) -> ModelFileError:
         """default: what would hold for a missing key, by other keys of the file."""
@@ -36,7 +53,7 @@ class MetadataReader:
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """An integer in low..high. Without a default, a missing key is an error."""
-        value: Any = self.metadata.get(self.prefix + name, default)
+        value = self.value(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise self.error(name, f"an integer from {low} to {high} is needed", default)
         return value
@@ -62,14 +79,21 @@ class MetadataReader:
 
     def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
         """A finite number in low..high. Without a default, a missing key is an error."""
-        value: Any = self.metadata.get(self.prefix + name, default)
+        value = self.value(name, default)
         known = isinstance(value, int | float) and not isinstance(value, bool)
         if not known or not math.isfinite(value) or not low <= value <= high:
             raise self.error(name, f"a number from {low:g} to {high:g} is needed", default)
         return float(value)
 
+    def boolean(self, name: str, default: bool | None = None) -> bool:
+        """True or false. Without a default, a missing key is an error."""
+        value = self.value(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, "true or false is needed", default)
+        return value
+
     def text(self, name: str, allowed: tuple[str, ...], default: str) -> str:
-        value: Any = self.metadata.get(self.prefix + name, default)
+        value = self.value(name, default)
         if not isinstance(value, str) or value not in allowed:
             raise self.error(name, f"this build knows {', '.join(allowed)}")
         return value

@@ -1,0 +1,40 @@
+"""The architectures that a GGUF file may name in `general.architecture`, each in a file of its own."""
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from engine.metadata_reader import MetadataReader
+from engine.models import llama, qwen2, qwen3
+from engine.models.config import ModelConfig, read_dense_config
+from engine.models.model import Model
+from engine.models.weight_source import WeightSource
+
+
+class Architecture(NamedTuple):
+    """How one architecture is read and built. about: a line that says what it is."""
+
+    about: str
+    read_config: Callable[[MetadataReader], Any]  # -> the ModelConfig that `build` takes
+    build: Callable[[Any, WeightSource], Model]
+    #: Tensors that a forward pass leaves out: pattern of names -> what they are.
+    skipped: Callable[[Any], Mapping[str, str]] = lambda config: {}
+
+
+def _of(module: ModuleType, read_config: Callable[[MetadataReader], Any] | None = None) -> Architecture:
+    """What a file in this folder says: its first line and `build`; `read_config` and `skipped` if it has them."""
+    about = (module.__doc__ or "").partition("\n")[0].removesuffix(".")
+    skipped = [module.skipped] if hasattr(module, "skipped") else []
+    return Architecture(about, read_config or module.read_config, module.build, *skipped)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": _of(llama, read_dense_config),
+    "qwen2": _of(qwen2, read_dense_config),
+    "qwen3": _of(qwen3, read_dense_config),
+}
+
+
+def build_model(config: ModelConfig, weights: WeightSource) -> Model:
+    """Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give."""
+    return ARCHITECTURES[config.architecture].build(config, weights)

@@ -1,0 +1,106 @@
+"""The decoder that most architectures are: layers of attention and a feed-forward network, each added to the stream.
+
+An architecture says how a layer's two parts are built (its file in this folder); the forward pass is here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.batch import Batch
+from engine.models.config import ModelConfig
+from engine.models.parts import build_token_matrices
+from engine.models.rope import Rope, build_rope
+from engine.models.weight_source import WeightSource
+from kernels.batches import Array, LayerCache
+from kernels.cache_groups import CacheGroup, PagedGroup
+from kernels.ops import Ops
+from kernels.quant_tensor import QuantTensor
+
+
+class AttentionPart(Protocol):
+    """[n_tokens, n_embd], normed -> residual + what attention makes of it. angles: `ops.rope_angles`."""
+
+    def forward(
+        self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache, residual: Array
+    ) -> Array: ...
+
+
+class FeedForwardPart(Protocol):
+    """[n_tokens, n_embd], normed -> residual + the network's output."""
+
+    def forward(self, ops: Ops, x: Array, residual: Array) -> Array: ...
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """One transformer block."""
+
+    attn_norm: Array  # [n_embd]
+    attention: AttentionPart
+    ffn_norm: Array  # [n_embd]
+    ffn: FeedForwardPart
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A `Model` whose layers all attend to all earlier tokens."""
+
+    config: ModelConfig
+    token_embd: QuantTensor  # [n_vocab, n_embd]
+    layers: tuple[DecoderLayer, ...]
+    output_norm: Array  # [n_embd]
+    output: QuantTensor  # [n_vocab, n_embd]
+    rope: Rope
+
+    def cache_groups(self) -> tuple[CacheGroup, ...]:
+        return (PagedGroup(len(self.layers), self.config.n_head_kv, self.config.head_dim),)
+
+    def forward(self, ops: Ops, batch: Batch, caches: Sequence[Sequence[LayerCache]]) -> Array:
+        eps = self.config.rms_eps
+        angles = ops.rope_angles(batch.positions, self.rope.freqs, self.rope.mscale)
+        x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
+        for layer, cache in zip(self.layers, caches[0], strict=True):
+            normed = ops.rms_norm(x, layer.attn_norm, eps)
+            x = layer.attention.forward(ops, normed, angles=angles, batch=batch, cache=cache, residual=x)
+            x = layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps), residual=x)
+        return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
+
+    def logits(self, ops: Ops, hidden: Array) -> Array:
+        return ops.linear(hidden, self.output)
+
+
+#: (config, weights, prefix `blk.{i}.`) -> a part of layer i
+BuildAttention = Callable[[ModelConfig, WeightSource, str], AttentionPart]
+BuildFeedForward = Callable[[ModelConfig, WeightSource, str], FeedForwardPart]
+
+
+def build_decoder(
+    config: ModelConfig,
+    weights: WeightSource,
+    attention: BuildAttention,
+    feed_forward: BuildFeedForward,
+    ffn_norm: str = "ffn_norm",
+) -> Decoder:
+    """ffn_norm: what the file calls the norm before the feed-forward network.
+
+    Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give.
+    """
+
+    def layer(prefix: str) -> DecoderLayer:
+        return DecoderLayer(
+            attn_norm=weights.vector(prefix + "attn_norm.weight", config.n_embd),
+            attention=attention(config, weights, prefix),
+            ffn_norm=weights.vector(f"{prefix}{ffn_norm}.weight", config.n_embd),
+            ffn=feed_forward(config, weights, prefix),
+        )
+
+    token_embd, output = build_token_matrices(config, weights)
+    return Decoder(
+        config=config,
+        token_embd=token_embd,
+        layers=tuple(layer(f"blk.{i}.") for i in range(config.n_layer)),
+        output_norm=weights.vector("output_norm.weight", config.n_embd),
+        output=output,
+        rope=build_rope(config.rope, weights),
+    )
