@@ -16,6 +16,7 @@ import numpy as np
 from kernels.batches import Array, AttentionBatch, LayerCache
 from kernels.cache_groups import CacheGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
+from kernels.expert_ops import ExpertOps
 from kernels.quant_tensor import QuantTensor
 from kernels.recordings import Recordings
 
@@ -35,7 +36,7 @@ class Rotation(NamedTuple):
     interleaved: bool
 
 
-class Ops(Protocol):
+class Ops(ExpertOps, Protocol):
     """One backend."""
 
     name: str

@@ -139,6 +139,14 @@ def check_uses(uses: frozenset[str]) -> None:
         raise ValueError(f'uses is {sorted(uses)}; "linear", "embed" or both')
 
 
+def checked_stack_bytes(type_name: str, shape: tuple[int, int, int], data: Any) -> np.ndarray:
+    """data as contiguous uint8 [n, bytes of a matrix]. Raises ValueError where it is not n such matrices."""
+    n, n_out, n_in = shape
+    if n < 1 or n_out < 1:
+        raise ValueError(f"a stack of {n} matrices of {n_out} x {n_in} has no weights")
+    return checked_file_bytes(type_name, (n * n_out, n_in), data).reshape(n, -1)
+
+
 def checked_file_bytes(type_name: str, shape: tuple[int, int], data: Any) -> np.ndarray:
     """data as contiguous uint8. Raises ValueError where it is not a matrix of that type and shape."""
     if type_name not in TYPES:

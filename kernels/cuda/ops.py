@@ -21,6 +21,7 @@ from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.attention_launch import LayerCache
 from kernels.cuda.chooser import DeviceChooser
 from kernels.cuda.device import Device
+from kernels.cuda.expert_ops import CudaExpertOps
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
@@ -48,7 +49,7 @@ LEAST_TABLE_COLUMNS = 16
 N_OUTPUTS = 2
 
 
-class CudaOps:
+class CudaOps(CudaExpertOps):
     """device: the index of the GPU. planes: of activations. attention: "exact", the CPU's bits, or "tensor", on the
     f16 tensor cores. Raises CudaError where the device cannot be used.
     """

@@ -14,12 +14,14 @@ from kernels.ops import KV_SPLIT, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings
 from kernels.reference import choice
+from kernels.reference.activations import silu_mul
+from kernels.reference.expert_ops import ReferenceExpertOps
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
 from kernels.reference.linear import linear_int8
 
 
-class ReferenceOps:
+class ReferenceOps(ReferenceExpertOps):
     """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"
@@ -155,8 +157,7 @@ class ReferenceOps:
         return out
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            return gate / (1 + np.exp(-gate)) * up
+        return silu_mul(gate, up)
 
     def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
         return choice.choose(logits, choices)
