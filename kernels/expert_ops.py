@@ -14,8 +14,8 @@ from kernels.quant_tensor import QuantStack
 #: only, where the logits themselves are the scores.
 GATINGS = ("softmax", "sigmoid", "softmax_chosen")
 
-#: A sum that weights are divided by is at least this: the smallest normal float32.
-LEAST_WEIGHT_SUM = 2.0**-126
+#: A sum that weights are divided by is at least this, so that weights of nothing stay nothing (transformers adds it).
+LEAST_WEIGHT_SUM = 1e-20
 
 
 class Routing(NamedTuple):

@@ -19,6 +19,8 @@
 #include "cpu/packed_matrix.h"
 #include "cpu/paged_attention.h"
 #include "cpu/program.h"
+#include "cpu/routing.h"
+#include "cpu/stack_linear.h"
 #include "cpu/thread_pool.h"
 
 namespace espalier {
@@ -56,12 +58,37 @@ public:
           linears_(*tier_.linears()),
           vectors_(*tier_.vectors()),
           pool_(n_threads),
-          linear_(linears_, vectors_, pool_, planes) {
+          linear_(linears_, vectors_, pool_, planes),
+          stacks_(linears_, vectors_, pool_, planes) {
         require(planes == 1 || planes == 2, "activations have one plane or two");
     }
 
     const char* isa() const { return tier_.isa; }
     int n_threads() const { return pool_.n_threads(); }
+
+    // Runs a step, and keeps it where a program is being recorded.
+    template <class F>
+    void perform(const char* name, F step) {
+        {
+            const nb::gil_scoped_release no_gil;
+            step();
+        }
+        if (recording_ != nullptr) recording_->add(name, std::move(step));
+    }
+
+    // What operations of other files run on.
+    ThreadPool& pool() { return pool_; }
+    StackRunner& stacks() { return stacks_; }
+
+    // f(token, router) for each token, with a router of its thread.
+    template <class F>
+    void tokens_in_parallel(int64_t n_tokens, int64_t token_floats, F f) {
+        while (int(routers_.size()) < pool_.n_threads()) routers_.emplace_back(vectors_);
+        const int64_t n_together = kChunkFloats / token_floats > 0 ? kChunkFloats / token_floats : 1;
+        pool_.run((n_tokens + n_together - 1) / n_together, [&](int64_t chunk, int worker) {
+            for (int64_t t = chunk * n_together; t < std::min((chunk + 1) * n_together, n_tokens); ++t) f(t, routers_[size_t(worker)]);
+        });
+    }
 
     // Operations run and become steps of a program from here on ...
     void begin_program() {
@@ -93,7 +120,9 @@ public:
         auto matrix = std::make_unique<PackedMatrix>(type_of(type), n_out, n_in);
         require(int64_t(data.size()) == n_out * matrix->file_row_bytes(), "the data is not n_out rows of the type");
         const nb::gil_scoped_release no_gil;
-        pool_.run(matrix->view().n_tiles(), [&](int64_t t, int) { matrix->pack_tiles(data.data(), t, t + 1); });
+        pool_.run(matrix->view().n_tiles(), [&](int64_t t, int) {
+            matrix->pack_tile(t, data.data() + t * 16 * matrix->file_row_bytes(), std::min<int64_t>(16, n_out - t * 16));
+        });
         return matrix;
     }
 
@@ -383,16 +412,6 @@ private:
         if (row.n_unread) require_ids(pass.token_ids + i, 1, pass.n_vocab, "token id");
     }
 
-    // Runs a step, and keeps it where a program is being recorded.
-    template <class F>
-    void perform(const char* name, F step) {
-        {
-            const nb::gil_scoped_release no_gil;
-            step();
-        }
-        if (recording_ != nullptr) recording_->add(name, std::move(step));
-    }
-
     // f(first, count) over ranges of rows of about kChunkFloats each.
     template <class F>
     void rows_in_parallel(int64_t n_rows, int64_t row_floats, F f) {
@@ -431,8 +450,10 @@ private:
     const VectorKernels& vectors_;
     ThreadPool pool_;
     LinearRunner linear_;
+    StackRunner stacks_;
     PagedAttention attention_;
     std::vector<RowChooser> choosers_;  // one a thread, made at the first choice
+    std::vector<Router> routers_;       // likewise
     std::unique_ptr<Program> recording_;
 };
 

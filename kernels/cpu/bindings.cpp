@@ -9,6 +9,7 @@
 #include "cpu/backend.h"
 #include "cpu/ceilings_bindings.h"
 #include "cpu/choice_bindings.h"
+#include "cpu/expert_bindings.h"
 #include "cpu/text_bindings.h"
 
 using namespace espalier;
@@ -38,8 +39,8 @@ NB_MODULE(_native, module) {
 
     nb::class_<Program>(module, "Program").def("__len__", [](const Program& program) { return program.steps().size(); });
 
-    nb::class_<Backend>(module, "Backend")
-        .def(nb::init<int, const std::string&, int>(), "n_threads"_a, "isa"_a, "planes"_a = 1)
+    nb::class_<Backend> backend(module, "Backend");
+    backend.def(nb::init<int, const std::string&, int>(), "n_threads"_a, "isa"_a, "planes"_a = 1)
         .def_prop_ro("isa", &Backend::isa)
         .def_prop_ro("n_threads", &Backend::n_threads)
         .def("pack", &Backend::pack, "type"_a, "n_out"_a, "n_in"_a, "data"_a.noconvert())
@@ -67,4 +68,5 @@ NB_MODULE(_native, module) {
         .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
         .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+    bind_expert_ops(module, backend);
 }

@@ -7,10 +7,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "cpu/guarded_memory.h"
-#include "cpu/kernels.h"
+#include "cpu/activation_forms.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/thread_pool.h"
+#include "cpu/tile_products.h"
 #include "cpu/vector_kernels.h"
 
 namespace espalier {
@@ -32,99 +32,69 @@ class LinearRunner {
 public:
     // planes: of activations, 1 or 2
     LinearRunner(const KernelTable& kernels, const VectorKernels& vectors, ThreadPool& pool, int planes)
-        : kernels_(kernels), vectors_(vectors), pool_(pool), planes_(planes), scratch_(size_t(pool.n_threads())) {}
+        : kernels_(kernels), vectors_(vectors), pool_(pool), planes_(planes), products_(kernels, planes, pool.n_threads()),
+          gated_(size_t(pool.n_threads())) {}
 
     // x [n_tokens, n_in], every matrix with that n_in. n_tokens >= 1.
     void run(const float* x, int64_t n_tokens, int64_t n_in, const std::vector<LinearJob>& jobs) {
         bool any_quantized = false;
         for (const LinearJob& job : jobs) any_quantized |= !job.matrix->is_dense();
-        if (any_quantized) quantize(x, n_tokens, n_in);
+        const TokenRows rows = rows_of(x, n_tokens, n_in, any_quantized);
         cut(jobs, n_tokens);
         pool_.run(int64_t(ranges_.size()), [&](int64_t i, int worker) {
             const Range& range = ranges_[size_t(i)];
             const RowOutput out{range.job->y, range.job->matrix->n_out(), 0, range.job->residual, planes_};
-            multiply(*range.job->matrix, range.first, range.last, x, n_tokens, worker, out);
+            multiply(*range.job->matrix, range.first, range.last, rows, worker, out);
         });
     }
 
     void run_gated(const float* x, int64_t n_tokens, int64_t n_in, const GatedJob& job) {
-        if (!job.gate->is_dense() || !job.up->is_dense()) quantize(x, n_tokens, n_in);
+        const TokenRows rows = rows_of(x, n_tokens, n_in, !job.gate->is_dense() || !job.up->is_dense());
         const int64_t n_out = job.gate->n_out(), n_tiles = job.gate->view().n_tiles();
         const int64_t step = tiles_at_once(n_tiles, n_tokens, kMaxChunkTiles / 2);
         pool_.run((n_tiles + step - 1) / step, [&](int64_t i, int worker) {
             const int64_t first = i * step, last = first + step < n_tiles ? first + step : n_tiles;
             const int64_t row = first * 16, n_rows = last * 16 < n_out ? (last - first) * 16 : n_out - row;
-            float* gate = scratch_[size_t(worker)].gated.of<float>(2 * n_tokens * n_rows);
+            float* gate = gated_[size_t(worker)].of<float>(2 * n_tokens * n_rows);
             float* up = gate + n_tokens * n_rows;
-            multiply(*job.gate, first, last, x, n_tokens, worker, {gate, n_rows, row, nullptr, planes_});
-            multiply(*job.up, first, last, x, n_tokens, worker, {up, n_rows, row, nullptr, planes_});
+            multiply(*job.gate, first, last, rows, worker, {gate, n_rows, row, nullptr, planes_});
+            multiply(*job.up, first, last, rows, worker, {up, n_rows, row, nullptr, planes_});
             for (int64_t t = 0; t < n_tokens; ++t)
                 vectors_.silu_mul(gate + t * n_rows, up + t * n_rows, n_rows, job.y + t * n_out + row);
         });
     }
 
 private:
-    static constexpr int64_t kPanelBytes = 512 << 10;  // half of a core's second-level cache
     static constexpr int64_t kRangesPerThread = 8;
 
     struct Range {
         const LinearJob* job;
         int64_t first, last;  // tiles
     };
-    struct Scratch {
-        ScratchBuffer panels, chains, gated;
-    };
 
-    // Tiles [first, last) of one matrix, on one thread, after `quantize`.
-    void multiply(const PackedMatrix& matrix, int64_t first, int64_t last, const float* x, int64_t n_tokens, int worker,
-                  const RowOutput& out) {
-        const TiledMatrix& w = matrix.view();
-        const int type = int(matrix.type());
-        if (matrix.is_dense()) return kernels_.dense[type].matmul(w, first, last, x, n_tokens, out);
-        const LinearKernels& kernel = kernels_.linear[type];
-        if (n_tokens == 1) return kernel.matvec[planes_ - 1](w, first, last, vectors_of_planes_, out);
-        const int64_t panel = w.n_in / 32 * kernel.panel_block_bytes;
-        const int64_t tiles = std::clamp<int64_t>(kPanelBytes / panel, 1, std::min<int64_t>(kMaxChunkTiles, last - first));
-        Scratch& own = scratch_[size_t(worker)];
-        const MatmulScratch scratch{own.panels.bytes(tiles * panel), tiles * panel,
-                                    own.chains.of<float>(tiles * 4 * groups_[0].n_columns * 16)};
-        kernel.matmul(w, first, last, groups_.data(), int(groups_.size()), scratch, out);
+    void multiply(const PackedMatrix& matrix, int64_t first, int64_t last, const TokenRows& rows, int worker, const RowOutput& out) {
+        products_.multiply(matrix.type(), matrix.view(), first, last, rows, worker, out);
+    }
+
+    // x in the forms that matrices read.
+    TokenRows rows_of(const float* x, int64_t n_tokens, int64_t n_in, bool any_quantized) {
+        if (any_quantized) quantize(x, n_tokens, n_in);
+        return {n_tokens, x, vectors_of_planes_.of(0), columns_.groups().data(), int64_t(columns_.groups().size())};
     }
 
     void quantize(const float* x, int64_t n_tokens, int64_t n_in) {
-        const int64_t n_blocks = n_in / 32;
         if (n_tokens == 1) {
-            lay_out_vectors(n_in);
-            kernels_.quantize_vector[planes_ - 1](x, n_in, vectors_of_planes_);
+            vectors_of_planes_.lay_out(1, n_in, planes_);
+            kernels_.quantize_vector[planes_ - 1](x, n_in, vectors_of_planes_.of(0));
             return;
         }
-        lay_out_groups(n_tokens * planes_, n_blocks);
-        pool_.run(int64_t(groups_.size()), [&](int64_t g, int) {
+        columns_.lay_out(n_tokens * planes_, n_in / 32);
+        columns_.add(n_tokens * planes_, kernels_.column_group);
+        std::vector<ColumnActivations>& groups = columns_.groups();
+        pool_.run(int64_t(groups.size()), [&](int64_t g, int) {
             const float* first = x + g * kernels_.column_group / planes_ * n_in;
-            kernels_.quantize_columns[planes_ - 1](first, n_in, groups_[size_t(g)]);
+            kernels_.quantize_columns[planes_ - 1](first, n_in, groups[size_t(g)]);
         });
-    }
-
-    void lay_out_vectors(int64_t n_in) {
-        const int64_t n_blocks = n_in / 32;
-        int8_t* q = q_.of<int8_t>(planes_ * n_in);
-        int32_t *replicated = replicated_.of<int32_t>(planes_ * n_in), *sums = sums_.of<int32_t>(planes_ * 2 * n_blocks);
-        float* dx = dx_.of<float>(planes_ * n_blocks);
-        for (int64_t p = 0; p < planes_; ++p)
-            vectors_of_planes_[p] = {q + p * n_in, replicated + p * n_in, dx + p * n_blocks, sums + p * 2 * n_blocks, 0.0f};
-    }
-
-    void lay_out_groups(int64_t n_columns, int64_t n_blocks) {
-        const int64_t width = kernels_.column_group;
-        const int64_t column_bytes = n_blocks * kColumnDwords * 4;
-        const int64_t n_groups = (n_columns + width - 1) / width;
-        uint8_t* blocks = columns_.bytes(n_columns * column_bytes);
-        float* means = mean_trees_.of<float>(n_columns);
-        groups_.clear();
-        for (int64_t g = 0; g < n_groups; ++g) {
-            const int64_t left = n_columns - g * width;
-            groups_.push_back({blocks + g * width * column_bytes, means + g * width, int(left < width ? left : width)});
-        }
     }
 
     // Small enough that no thread is left waiting for another's last one; no more than `most` where panels are decoded.
@@ -148,11 +118,11 @@ private:
     const VectorKernels& vectors_;
     ThreadPool& pool_;
     const int planes_;
-    ScratchBuffer q_, replicated_, dx_, sums_, columns_, mean_trees_;
-    VectorActivations vectors_of_planes_[2]{};
-    std::vector<ColumnActivations> groups_;
+    TileProducts products_;
+    VectorForms vectors_of_planes_;
+    ColumnForms columns_;
     std::vector<Range> ranges_;
-    std::vector<Scratch> scratch_;  // of each thread
+    std::vector<ScratchBuffer> gated_;  // of each thread
 };
 
 }  // namespace espalier

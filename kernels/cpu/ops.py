@@ -16,6 +16,7 @@ from kernels.cache_groups import CacheGroup, PagedGroup
 from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
+from kernels.cpu.expert_ops import CpuExpertOps
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Result, Rotation
 from kernels.process_limits import default_threads
@@ -52,7 +53,7 @@ class Recording(NamedTuple):
     result: Any  # arrays `without_memory`: the arena has it
 
 
-class CpuOps:
+class CpuOps(CpuExpertOps):
     """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"

@@ -87,14 +87,10 @@ PackedMatrix::PackedMatrix(TensorType type, int64_t n_out, int64_t n_in) : type_
 
 bool PackedMatrix::is_dense() const { return packing_of(type_).dense; }
 
-void PackedMatrix::pack_tiles(const uint8_t* file_bytes, int64_t first, int64_t last) {
+void PackedMatrix::pack_tile(int64_t tile, const uint8_t* file_rows, int64_t n_rows) {
     const auto pack = packing_of(type_).pack_row;
-    for (int64_t tile = first; tile < last; ++tile) {
-        uint8_t* out = memory_.data() + tile * view_.tile_bytes;
-        for (int row = 0; row < kTileRows && tile * kTileRows + row < view_.n_out; ++row) {
-            pack(file_bytes + (tile * kTileRows + row) * file_row_bytes_, view_.n_in, row, out);
-        }
-    }
+    uint8_t* out = memory_.data() + tile * view_.tile_bytes;
+    for (int row = 0; row < n_rows; ++row) pack(file_rows + row * file_row_bytes_, view_.n_in, row, out);
 }
 
 void PackedMatrix::dequantize_row(int64_t row, float* out) const {

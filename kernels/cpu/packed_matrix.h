@@ -16,8 +16,8 @@ public:
     PackedMatrix(const PackedMatrix&) = delete;
     PackedMatrix& operator=(const PackedMatrix&) = delete;
 
-    // Fill tiles [first, last) from the file's rows; disjoint ranges may be packed on different threads.
-    void pack_tiles(const uint8_t* file_bytes, int64_t first, int64_t last);
+    // Fill one tile with its first n_rows rows, 1 to 16; different tiles may be packed on different threads.
+    void pack_tile(int64_t tile, const uint8_t* file_rows, int64_t n_rows);
 
     // Row `row` as float32, bit for bit what dequantize_row makes of the file's bytes. out [n_in]
     void dequantize_row(int64_t row, float* out) const;

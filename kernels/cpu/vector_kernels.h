@@ -41,12 +41,20 @@ struct NoisyRow {
     uint64_t seed;
 };
 
+// Rows to be added: row positions[i] of values times weights[i], for i = 0 .. n - 1.
+struct WeightedRows {
+    const float* values;
+    const int32_t* positions;
+    const float* weights;
+    int64_t n;
+};
+
 struct VectorKernels {
     // y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, y [n_rows, n]
     void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, int64_t n_rows, float* y);
     // y = gate / (1 + exp(-gate)) * up
     void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
-    // y = exp(x), for tests of the one exponential that silu_mul and attention share.
+    // y = exp(x), the one exponential that silu_mul and attention have too. y may be x.
     void (*exp)(const float* x, int64_t n, float* y);
     // One head of k, v [n_head_kv, head_dim] of one token into slot = block_id * block_size + offset.
     void (*store_kv)(const float* k, const float* v, const PagedCache& cache, int64_t slot, int64_t head);
@@ -63,6 +71,8 @@ struct VectorKernels {
     // The start of the first block from `first` on where a score and its noise may add up to `least`, and the words of the
     // block's noise [kChoiceBlock]; n where there is none. Rates from 1e-30 on, or 0.
     int64_t (*next_draws)(const NoisyRow& row, int64_t first, double least, uint32_t* words);
+    // y [n] = residual + the sum over the rows, from zero on, one fused multiply-add each. values [.., n]
+    void (*weighted_sum)(const WeightedRows& rows, int64_t n, const float* residual, float* y);
 };
 
 // Four floats a row; the vectors behind them stay on cache lines.
