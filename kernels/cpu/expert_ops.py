@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels.cpu._native import Backend
 from kernels.cpu.arena import Arena
 from kernels.expert_ops import Routed, Routing, check_routing
 from kernels.quant_tensor import TYPES, QuantStack, checked_stack_bytes
@@ -12,7 +13,7 @@ from kernels.quant_tensor import TYPES, QuantStack, checked_stack_bytes
 class CpuExpertOps:
     """A stack is one memory of row-lane tiles, each matrix in whole tiles."""
 
-    _native: Any
+    _native: Backend
     _arena: Arena
 
     def load_stack(self, type_name: str, shape: tuple[int, int, int], data: Any) -> QuantStack:

@@ -2,7 +2,8 @@
 
 from typing import Any, NoReturn
 
-from kernels.expert_ops import Array, Routed, Routing
+from kernels.batches import Array
+from kernels.expert_ops import Routed, Routing
 from kernels.quant_tensor import QuantStack
 
 
