@@ -34,14 +34,15 @@ _THREE_DIGITS = "[0-9][0-9][0-9]"
 _TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
 
 
-def _tiktoken(digits: str) -> str:
-    """The pattern that came with cl100k, which Llama 3 and Qwen share, except for digits."""
+_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_SPACES = _TO_LAST_NEWLINE + r"|\s+(?!\S)|\s+"
+
+
+def _tiktoken(digits: str, letters: str = r"\p{L}") -> str:
+    """The pattern that came with cl100k, which Llama 3, Qwen and GLM share, except for digits and letters."""
     return (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-        + digits
-        + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-        + _TO_LAST_NEWLINE
-        + r"|\s+(?!\S)|\s+"
+        rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?[{letters}]+|{digits}|"
+        rf" ?[^\s{letters}\p{{N}}]+[\r\n]*|{_SPACES}"
     )
 
 
@@ -52,7 +53,7 @@ _UPPER_THEN_LOWER = (  # [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M
 _TEKKEN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER_THEN_LOWER}|"
     rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}{_CASELESS}]+[\p{{Ll}}{_CASELESS}]*|"
-    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _TO_LAST_NEWLINE + r"|\s+(?!\S)|\s+"
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _SPACES
 )
 
 # Cased letters as of Unicode 11, without the mathematical ones.
@@ -71,6 +72,8 @@ _EASTERN = f"[{_char_class('4E00-9FA5 800-4E00 AC00-D7FF')}]+"
 
 _LLAMA3 = PreTokenizer("Llama 3: tiktoken's, digits in threes", (_tiktoken(r"\p{N}{1,3}"),), True, True)
 _QWEN2 = PreTokenizer("Qwen2, 2.5 and 3: tiktoken's, digits one by one", (_tiktoken(_DIGIT),))
+_QWEN35 = PreTokenizer("Qwen3.5 to 3.8: Qwen2's, marks being letters", (_tiktoken(_DIGIT, r"\p{L}\p{M}"),))
+_BY_MERGES = PreTokenizer("Llama 3's, by the merges alone", _LLAMA3.splits)
 _GPT2_FAMILY = PreTokenizer("GPT-2's words, numbers and runs of the rest", (_GPT2,))
 _STARCODER = PreTokenizer("GPT-2's, digits one by one", (_DIGIT, _GPT2))
 _DEFAULT = PreTokenizer(
@@ -85,10 +88,13 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
     "falcon3": _LLAMA3,
-    "smaug-bpe": PreTokenizer("Llama 3's, by the merges alone", _LLAMA3.splits),
+    "smaug-bpe": _BY_MERGES,
+    "glm4": _BY_MERGES,
+    "chatglm-bpe": _BY_MERGES,
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
     "megrez": _QWEN2,
+    "qwen35": _QWEN35,
     "tekken": PreTokenizer(
         "Mistral NeMo and Small: words by case, digits one by one", (_TEKKEN,), True, True
     ),
