@@ -162,9 +162,9 @@ def _check_given(
     """given: --kv-memory, in bytes."""
     if given < least:
         n_tokens = max(given - slot_bytes, 0) // block_bytes * config.kv_block_size
-        state = f" beside the {format_bytes(slot_bytes)} of a request's state" if slot_bytes else ""
+        state = f", {format_bytes(slot_bytes)} of it for a request's state," if slot_bytes else ""
         raise ResourceError(
-            f"--kv-memory {format_bytes(given)} holds {n_tokens} tokens{state}, "
+            f"--kv-memory {format_bytes(given)}{state} holds {n_tokens} tokens, "
             f"--ctx-size needs {ctx_size}: raise --kv-memory to {format_bytes(least)} "
             f"or lower --ctx-size"
         )

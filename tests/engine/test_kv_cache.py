@@ -131,7 +131,7 @@ def test_too_little_for_the_state_of_one_request_is_one_line_with_what_would_do(
     with pytest.raises(ResourceError) as caught:
         plan_with_states(ctx_size=100, kv_memory_bytes=6 * BLOCK)
     assert str(caught.value) == (
-        "--kv-memory 5.9 KiB holds 96 tokens beside the 2.5 KiB of a request's state, --ctx-size needs 100: "
+        "--kv-memory 5.9 KiB, 2.5 KiB of it for a request's state, holds 96 tokens, --ctx-size needs 100: "
         "raise --kv-memory to 6.4 KiB or lower --ctx-size"
     )
 
