@@ -11,7 +11,7 @@ from engine.loading.weight_plan import find_tensor, read_floats, tensor_error
 from engine.models.weight_source import Part, WeightSource
 from kernels.batches import Array
 from kernels.ops import Ops
-from kernels.quant_tensor import QuantTensor, QuantType
+from kernels.quant_tensor import QuantStack, QuantTensor, QuantType
 from kernels.row_interleaving import plain_rows
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -76,8 +76,11 @@ class FileWeights(WeightSource):
             self._progress(self._bytes_done, self._bytes_in_all)
 
 
-def load_part(ops: Ops, type_name: str, data: np.ndarray, n_rows: int, part: Part) -> QuantTensor:
-    """data: the file bytes of n_rows rows. Raises ValueError as `Ops.load_quant`."""
+def load_part(
+    ops: Ops, type_name: str, data: np.ndarray, n_rows: int, part: Part
+) -> QuantTensor | QuantStack:
+    """data: the file bytes of n_rows rows. Raises ValueError as `Ops.load_quant` and `Ops.load_stack`."""
     chosen = data if part.rows is None else data.reshape(n_rows, -1)[part.rows].reshape(-1)
-    n_out, n_in = part.shape
-    return ops.load_quant(type_name, (n_out, n_in), chosen, part.uses)
+    if len(part.shape) == 2:
+        return ops.load_quant(type_name, (part.shape[0], part.shape[1]), chosen, part.uses)
+    return ops.load_stack(type_name, (part.shape[0], part.shape[1], part.shape[2]), chosen)

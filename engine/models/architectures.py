@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from engine.metadata_reader import MetadataReader
-from engine.models import llama, qwen2, qwen3
+from engine.models import glm4moe, llama, qwen2, qwen3, qwen3moe
 from engine.models.config import ModelConfig, read_dense_config
 from engine.models.model import Model
 from engine.models.weight_source import WeightSource
@@ -32,6 +32,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "llama": _of(llama, read_dense_config),
     "qwen2": _of(qwen2, read_dense_config),
     "qwen3": _of(qwen3, read_dense_config),
+    "qwen3vl": _of(qwen3, read_dense_config)._replace(about="Qwen3-VL, dense: its text part, which is qwen3"),
+    "qwen3moe": _of(qwen3moe),
+    "qwen3vlmoe": _of(qwen3moe)._replace(about="Qwen3-VL, mixtures of experts: its text part, which is qwen3moe"),
+    "glm4moe": _of(glm4moe),
 }
 
 

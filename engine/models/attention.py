@@ -60,14 +60,15 @@ class GroupedQueryAttention:
 def build_attention(
     config: ModelConfig,
     weights: WeightSource,
-    prefix: str,
+    i: int,
     *,
     interleaved: bool = False,
     qkv_biases: Presence = "none",
     output_bias: Presence = "none",
     head_norms: Presence = "none",
 ) -> GroupedQueryAttention:
-    """prefix: `blk.{i}.`. Raises ModelFileError as the source does."""
+    """That of layer i. Raises ModelFileError as the source does."""
+    prefix = f"blk.{i}."
     n_embd, head_dim = config.n_embd, config.head_dim
     n_q, n_kv = config.n_head * head_dim, config.n_head_kv * head_dim
 

@@ -5,7 +5,7 @@ An architecture says how a layer's two parts are built (its file in this folder)
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.batch import Batch
 from engine.models.config import ModelConfig
@@ -70,9 +70,9 @@ class Decoder:
         return ops.linear(hidden, self.output)
 
 
-#: (config, weights, prefix `blk.{i}.`) -> a part of layer i
-BuildAttention = Callable[[ModelConfig, WeightSource, str], AttentionPart]
-BuildFeedForward = Callable[[ModelConfig, WeightSource, str], FeedForwardPart]
+#: (config, weights, i) -> a part of layer i
+BuildAttention = Callable[[Any, WeightSource, int], AttentionPart]
+BuildFeedForward = Callable[[Any, WeightSource, int], FeedForwardPart]
 
 
 def build_decoder(
@@ -87,19 +87,19 @@ def build_decoder(
     Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give.
     """
 
-    def layer(prefix: str) -> DecoderLayer:
+    def layer(i: int) -> DecoderLayer:
         return DecoderLayer(
-            attn_norm=weights.vector(prefix + "attn_norm.weight", config.n_embd),
-            attention=attention(config, weights, prefix),
-            ffn_norm=weights.vector(f"{prefix}{ffn_norm}.weight", config.n_embd),
-            ffn=feed_forward(config, weights, prefix),
+            attn_norm=weights.vector(f"blk.{i}.attn_norm.weight", config.n_embd),
+            attention=attention(config, weights, i),
+            ffn_norm=weights.vector(f"blk.{i}.{ffn_norm}.weight", config.n_embd),
+            ffn=feed_forward(config, weights, i),
         )
 
     token_embd, output = build_token_matrices(config, weights)
     return Decoder(
         config=config,
         token_embd=token_embd,
-        layers=tuple(layer(f"blk.{i}.") for i in range(config.n_layer)),
+        layers=tuple(layer(i) for i in range(config.n_layer)),
         output_norm=weights.vector("output_norm.weight", config.n_embd),
         output=output,
         rope=build_rope(config.rope, weights),

@@ -24,6 +24,10 @@ class FeedForward:
         """residual + the network's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
         return projected(ops, self._gated(ops, x), self.ffn_down, self.ffn_down_bias, residual)
 
+    def output(self, ops: Ops, x: Array) -> Array:
+        """The network's output alone. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        return biased(ops, ops.linear(self._gated(ops, x), self.ffn_down), self.ffn_down_bias)
+
     def _gated(self, ops: Ops, x: Array) -> Array:
         """[n_tokens, n_ff]"""
         if self.ffn_gate_bias is None and self.ffn_up_bias is None:
@@ -32,16 +36,26 @@ class FeedForward:
         return ops.silu_mul(biased(ops, gate, self.ffn_gate_bias), biased(ops, up, self.ffn_up_bias))
 
 
-def build_feed_forward(config: ModelConfig, weights: WeightSource, prefix: str) -> FeedForward:
-    """prefix: `blk.{i}.`. Raises ModelFileError as the source does."""
-    n_embd, n_ff = config.n_embd, config.n_ff
+def build_feed_forward(config: ModelConfig, weights: WeightSource, i: int) -> FeedForward:
+    """That of layer i. Raises ModelFileError as the source does."""
+    return feed_forward_of(weights, f"blk.{i}.", "", config.n_embd, config.n_ff)
+
+
+def feed_forward_of(
+    weights: WeightSource, prefix: str, suffix: str, n_embd: int, n_ff: int
+) -> FeedForward:
+    """prefix and suffix: what stands before `ffn_gate` and after it in the file's names."""
+
+    def name(part: str) -> str:
+        return f"{prefix}ffn_{part}{suffix}"
+
     return FeedForward(
-        ffn_gate=weights.matrix(prefix + "ffn_gate.weight", n_ff, n_embd),
-        ffn_up=weights.matrix(prefix + "ffn_up.weight", n_ff, n_embd),
-        ffn_down=weights.matrix(prefix + "ffn_down.weight", n_embd, n_ff),
-        ffn_gate_bias=weights.optional_vector(prefix + "ffn_gate.bias", n_ff),
-        ffn_up_bias=weights.optional_vector(prefix + "ffn_up.bias", n_ff),
-        ffn_down_bias=weights.optional_vector(prefix + "ffn_down.bias", n_embd),
+        ffn_gate=weights.matrix(name("gate") + ".weight", n_ff, n_embd),
+        ffn_up=weights.matrix(name("up") + ".weight", n_ff, n_embd),
+        ffn_down=weights.matrix(name("down") + ".weight", n_embd, n_ff),
+        ffn_gate_bias=weights.optional_vector(name("gate") + ".bias", n_ff),
+        ffn_up_bias=weights.optional_vector(name("up") + ".bias", n_ff),
+        ffn_down_bias=weights.optional_vector(name("down") + ".bias", n_embd),
     )
 
 

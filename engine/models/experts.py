@@ -1,0 +1,128 @@
+"""A mixture of experts in the place of a feed-forward network: a router chooses a few of many for each token.
+
+Shazeer et al. 2017, arXiv:1701.06538; shared experts, which every token passes: DeepSeekMoE, arXiv:2401.06066.
+"""
+
+from dataclasses import dataclass
+
+from engine.metadata_reader import MetadataReader
+from engine.models.config import MAX_WIDTH, ModelConfig
+from engine.models.parts import FeedForward, feed_forward_of
+from engine.models.weight_source import WeightSource
+from kernels.batches import Array
+from kernels.expert_ops import Routing, check_routing
+from kernels.ops import Ops
+from kernels.quant_tensor import QuantStack, QuantTensor
+
+MAX_EXPERTS = 1 << 16
+#: `expert_gating_func`; 0 is written where a file does not say.
+GATING_BY_ID = {1: "softmax", 2: "sigmoid", 3: "softmax_chosen"}
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """The mixture of experts of a layer."""
+
+    n_expert: int
+    n_ff: int  # of each expert
+    routing: Routing
+    n_ff_shared: int = 0  # of the shared experts together; 0: there are none
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeConfig(ModelConfig):
+    """A model with experts in all layers but the first n_dense_layers."""
+
+    experts: ExpertsConfig
+    n_dense_layers: int = 0
+
+
+@dataclass(frozen=True)
+class Experts:
+    """residual + the weighted sum of the chosen experts (+ shared ones). Names as in GGUF."""
+
+    routing: Routing
+    ffn_gate_inp: QuantTensor  # [n_expert, n_embd]
+    exp_probs_b: Array | None  # [n_expert], added to the probabilities that choose
+    ffn_gate_exps: QuantStack  # [n_expert, n_ff, n_embd]
+    ffn_up_exps: QuantStack  # [n_expert, n_ff, n_embd]
+    ffn_down_exps: QuantStack  # [n_expert, n_embd, n_ff]
+    shared: FeedForward | None
+    ffn_gate_inp_shexp: QuantTensor | None  # [1, n_embd]: its sigmoid scales what the shared experts give
+
+    def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
+        """[n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        routed = ops.route(ops.linear(x, self.ffn_gate_inp), self.exp_probs_b, self.routing)
+        hidden = ops.gated_experts(x, self.ffn_gate_exps, self.ffn_up_exps, routed)
+        y = ops.experts_sum(hidden, self.ffn_down_exps, routed, residual)
+        if self.shared is None:
+            return y
+        if self.ffn_gate_inp_shexp is None:
+            return self.shared.forward(ops, x, residual=y)
+        return ops.add_gated(y, self.shared.output(ops, x), ops.linear(x, self.ffn_gate_inp_shexp))
+
+
+def read_experts(
+    keys: MetadataReader, *, gating: str, normalize: bool, n_ff: int | None = None
+) -> ExpertsConfig:
+    """gating, normalize and n_ff: what holds where the file does not say. Raises ModelFileError."""
+    n_expert = keys.integer("expert_count", 1, MAX_EXPERTS)
+    gating_id = keys.integer("expert_gating_func", 0, max(GATING_BY_ID), default=0)
+    n_ff_expert = keys.integer("expert_feed_forward_length", 1, MAX_WIDTH, default=n_ff)
+    n_shared = keys.integer("expert_shared_count", 0, 64, default=0)
+    routing = Routing(
+        gating=GATING_BY_ID.get(gating_id, gating),
+        n_used=keys.integer("expert_used_count", 1, n_expert),
+        n_group=keys.integer("expert_group_count", 0, n_expert, default=1) or 1,
+        n_group_used=keys.integer("expert_group_used_count", 0, n_expert, default=1) or 1,
+        normalize=keys.boolean("expert_weights_norm", default=normalize),
+        scale=keys.number("expert_weights_scale", 0.0, 1e4, default=1.0) or 1.0,
+    )
+    try:
+        check_routing(routing, n_expert)
+    except ValueError as error:
+        raise keys.error("expert_used_count", str(error)) from None
+    n_ff_shared = keys.integer(
+        "expert_shared_feed_forward_length", 0, MAX_WIDTH, default=n_shared * n_ff_expert
+    )
+    return ExpertsConfig(n_expert, n_ff_expert, routing, n_ff_shared)
+
+
+def build_experts(
+    config: MoeConfig,
+    weights: WeightSource,
+    i: int,
+    *,
+    may_have_bias: bool = False,
+    gated_shared: bool = False,
+) -> Experts:
+    """Those of layer i. may_have_bias: a bias may choose; gated_shared: a sigmoid scales the shared experts.
+
+    Raises ModelFileError as the source does.
+    """
+    prefix, experts = f"blk.{i}.", config.experts
+    n, n_ff, n_embd, n_ff_shared = experts.n_expert, experts.n_ff, config.n_embd, experts.n_ff_shared
+    router_bias = prefix + "exp_probs_b.bias"
+    shared_gate = prefix + "ffn_gate_inp_shexp.weight"
+    gate, up = _gate_and_up(weights, prefix, n, n_ff, n_embd)
+    return Experts(
+        routing=experts.routing,
+        ffn_gate_inp=weights.matrix(prefix + "ffn_gate_inp.weight", n, n_embd),
+        exp_probs_b=weights.optional_vector(router_bias, n) if may_have_bias else None,
+        ffn_gate_exps=gate,
+        ffn_up_exps=up,
+        ffn_down_exps=weights.stack(prefix + "ffn_down_exps.weight", n, n_embd, n_ff),
+        shared=feed_forward_of(weights, prefix, "_shexp", n_embd, n_ff_shared) if n_ff_shared else None,
+        ffn_gate_inp_shexp=weights.matrix(shared_gate, 1, n_embd) if gated_shared and n_ff_shared else None,
+    )
+
+
+def _gate_and_up(
+    weights: WeightSource, prefix: str, n: int, n_ff: int, n_embd: int
+) -> tuple[QuantStack, QuantStack]:
+    """Two tensors, or one that has each expert's gate rows and after them its up rows."""
+    fused = prefix + "ffn_gate_up_exps.weight"
+    if weights.has(fused):
+        return weights.stack_halves(fused, n, n_ff, n_embd)
+    gate, up = (prefix + f"ffn_{part}_exps.weight" for part in ("gate", "up"))
+    return weights.stack(gate, n, n_ff, n_embd), weights.stack(up, n, n_ff, n_embd)
