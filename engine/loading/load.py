@@ -147,7 +147,7 @@ def _skipped_notes(skipped: dict[str, str]) -> list[str]:
     return [
         f"tensor {of_kind[0]} is not loaded: it is {what}"
         if len(of_kind) == 1
-        else f"{len(of_kind)} tensors such as {of_kind[0]} are not loaded: they are {what}"
+        else f"{len(of_kind)} tensors such as {of_kind[0]} are not loaded: {what}"
         for what, of_kind in names.items()
     ]
 

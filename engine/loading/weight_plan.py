@@ -116,14 +116,17 @@ def find_tensor(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> TensorInfo
         raise ModelFileError(
             f"{gguf.path}: tensor {shown(name)} is missing; the model needs one of shape {list(shape)}"
         )
-    found = list(tensor.shape)
-    while len(found) > len(shape) and found[-1] == 1:  # [n, 1] is a vector
-        found.pop()
-    if found != list(shape):
+    if _without_ones(tensor.shape) != _without_ones(shape):
         raise tensor_error(
             tensor, f"has the shape {list(tensor.shape)}; the hyperparameters give {list(shape)}"
         )
     return tensor
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[n, 1] is a vector, and [n, m, 1] a matrix."""
+    n_axes = max((i + 1 for i, n in enumerate(shape) if n != 1), default=1)
+    return shape[:n_axes]
 
 
 def read_floats(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> np.ndarray:

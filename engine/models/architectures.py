@@ -34,7 +34,9 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3": _of(qwen3, read_dense_config),
     "qwen3vl": _of(qwen3, read_dense_config)._replace(about="Qwen3-VL, dense: its text part, which is qwen3"),
     "qwen3moe": _of(qwen3moe),
-    "qwen3vlmoe": _of(qwen3moe)._replace(about="Qwen3-VL, mixtures of experts: its text part, which is qwen3moe"),
+    "qwen3vlmoe": _of(qwen3moe)._replace(
+        about="Qwen3-VL, mixtures of experts: its text part, which is qwen3moe"
+    ),
     "glm4moe": _of(glm4moe),
 }
 

@@ -48,6 +48,7 @@ class ModelConfig:
     rms_eps: float
     rope: RopeConfig
     sliding_window: int | None = None  # positions a token may attend to, its own included; None for all
+    n_extra_layers: int = 0  # in the file after the n_layer ones, for predicting further tokens (MTP)
 
     @property
     def n_ctx_max(self) -> int:
@@ -60,13 +61,16 @@ def read_dense_config(keys: MetadataReader) -> ModelConfig:
     return ModelConfig(**base_fields(keys))
 
 
-def base_fields(keys: MetadataReader, *, n_extra_layers: int = 0, n_ff: int | None = None) -> dict[str, Any]:
+def base_fields(
+    keys: MetadataReader, *, predicts_further: bool = False, n_ff: int | None = None
+) -> dict[str, Any]:
     """The fields of ModelConfig, for it and for what derives from it.
 
-    n_extra_layers: of block_count, those that a forward pass leaves out. n_ff: for a missing feed_forward_length.
+    predicts_further: the last of block_count may be MTP layers. n_ff: for a missing feed_forward_length.
     Raises ModelFileError naming the key and its value.
     """
     n_embd = keys.integer("embedding_length", 1, MAX_WIDTH)
+    n_extra_layers = keys.integer("nextn_predict_layers", 0, 64, default=0) if predicts_further else 0
     n_blocks = keys.integer("block_count", 1 + n_extra_layers, MAX_LAYERS)
     n_head = keys.integer_of_layers("attention.head_count", n_blocks, 1, MAX_HEADS)
     head_dim = _head_dim(keys, n_embd, n_head)
@@ -85,7 +89,14 @@ def base_fields(keys: MetadataReader, *, n_extra_layers: int = 0, n_ff: int | No
         "rms_eps": keys.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
         "rope": read_rope(keys, head_dim, n_ctx_train),
         "sliding_window": keys.integer("attention.sliding_window", 0, 1 << 32, default=0) or None,
+        "n_extra_layers": n_extra_layers,
     }
+
+
+def extra_layers(config: ModelConfig) -> dict[str, str]:
+    """Name patterns of the MTP layers' tensors, as `Architecture.skipped` gives them."""
+    layers = range(config.n_layer, config.n_layer + config.n_extra_layers)
+    return {f"blk.{i}.*": "a layer for predicting further tokens (MTP)" for i in layers}
 
 
 def _head_dim(keys: MetadataReader, n_embd: int, n_head: int) -> int:

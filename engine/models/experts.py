@@ -48,18 +48,13 @@ class Experts:
     ffn_up_exps: QuantStack  # [n_expert, n_ff, n_embd]
     ffn_down_exps: QuantStack  # [n_expert, n_embd, n_ff]
     shared: FeedForward | None
-    ffn_gate_inp_shexp: QuantTensor | None  # [1, n_embd]: its sigmoid scales what the shared experts give
 
     def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
         """[n_tokens, n_embd] -> [n_tokens, n_embd]"""
         routed = ops.route(ops.linear(x, self.ffn_gate_inp), self.exp_probs_b, self.routing)
         hidden = ops.gated_experts(x, self.ffn_gate_exps, self.ffn_up_exps, routed)
         y = ops.experts_sum(hidden, self.ffn_down_exps, routed, residual)
-        if self.shared is None:
-            return y
-        if self.ffn_gate_inp_shexp is None:
-            return self.shared.forward(ops, x, residual=y)
-        return ops.add_gated(y, self.shared.output(ops, x), ops.linear(x, self.ffn_gate_inp_shexp))
+        return y if self.shared is None else self.shared.forward(ops, x, residual=y)
 
 
 def read_experts(
@@ -94,16 +89,14 @@ def build_experts(
     i: int,
     *,
     may_have_bias: bool = False,
-    gated_shared: bool = False,
 ) -> Experts:
-    """Those of layer i. may_have_bias: a bias may choose; gated_shared: a sigmoid scales the shared experts.
+    """Those of layer i. may_have_bias: a bias may choose among them.
 
     Raises ModelFileError as the source does.
     """
     prefix, experts = f"blk.{i}.", config.experts
     n, n_ff, n_embd, n_ff_shared = experts.n_expert, experts.n_ff, config.n_embd, experts.n_ff_shared
     router_bias = prefix + "exp_probs_b.bias"
-    shared_gate = prefix + "ffn_gate_inp_shexp.weight"
     gate, up = _gate_and_up(weights, prefix, n, n_ff, n_embd)
     return Experts(
         routing=experts.routing,
@@ -113,7 +106,6 @@ def build_experts(
         ffn_up_exps=up,
         ffn_down_exps=weights.stack(prefix + "ffn_down_exps.weight", n, n_embd, n_ff),
         shared=feed_forward_of(weights, prefix, "_shexp", n_embd, n_ff_shared) if n_ff_shared else None,
-        ffn_gate_inp_shexp=weights.matrix(shared_gate, 1, n_embd) if gated_shared and n_ff_shared else None,
     )
 
 

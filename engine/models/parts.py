@@ -24,10 +24,6 @@ class FeedForward:
         """residual + the network's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
         return projected(ops, self._gated(ops, x), self.ffn_down, self.ffn_down_bias, residual)
 
-    def output(self, ops: Ops, x: Array) -> Array:
-        """The network's output alone. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
-        return biased(ops, ops.linear(self._gated(ops, x), self.ffn_down), self.ffn_down_bias)
-
     def _gated(self, ops: Ops, x: Array) -> Array:
         """[n_tokens, n_ff]"""
         if self.ffn_gate_bias is None and self.ffn_up_bias is None:
@@ -41,9 +37,7 @@ def build_feed_forward(config: ModelConfig, weights: WeightSource, i: int) -> Fe
     return feed_forward_of(weights, f"blk.{i}.", "", config.n_embd, config.n_ff)
 
 
-def feed_forward_of(
-    weights: WeightSource, prefix: str, suffix: str, n_embd: int, n_ff: int
-) -> FeedForward:
+def feed_forward_of(weights: WeightSource, prefix: str, suffix: str, n_embd: int, n_ff: int) -> FeedForward:
     """prefix and suffix: what stands before `ffn_gate` and after it in the file's names."""
 
     def name(part: str) -> str:
