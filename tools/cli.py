@@ -172,7 +172,9 @@ def bench(
     synthetic: Annotated[
         tuple[str, str] | None,
         typer.Option(
-            help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT.", metavar="SHAPE TYPE"
+            help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT, or qwen3-30b-a3b:12 IQ2_KT for "
+            "12 of that shape's layers.",
+            metavar="SHAPE TYPE",
         ),
     ] = None,
     n_prompt: Annotated[int, typer.Option("-p", help="Prompt tokens; 0 leaves the test out.")] = 512,

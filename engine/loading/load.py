@@ -164,7 +164,7 @@ def synthetic_model(
     model = build_model(shape.config, weights)
     return LoadedModel(
         path=None,
-        name=f"{shape_name}-{type_name}",
+        name=f"{shape_name.replace(':', '-')}-{type_name}",
         config=shape.config,
         model=model,
         tokenizer=None,

@@ -60,9 +60,8 @@ def dense_keys(
     n_ctx: int,
     rms_eps: float = 1e-5,
     freq_base: float = 10000.0,
-    **others: Any,
 ) -> dict[str, Any]:
-    """The keys that every architecture has; others: names with __ for a dot."""
+    """The keys that every architecture has."""
     return {
         "block_count": n_layer,
         "context_length": n_ctx,
@@ -75,7 +74,7 @@ def dense_keys(
         "attention.layer_norm_rms_epsilon": rms_eps,
         "rope.freq_base": freq_base,
         "vocab_size": n_vocab,
-    } | {name.replace("__", "."): value for name, value in others.items()}
+    }
 
 
 SHAPES = {
@@ -83,16 +82,34 @@ SHAPES = {
     "llama-3.1-8b": SyntheticShape(
         "llama", dense_keys(32, 4096, 32, 8, 128, 14336, 128256, 131072, freq_base=500000.0), "Q6_K"
     ),
+    "qwen3-30b-a3b": SyntheticShape(
+        "qwen3moe",
+        dense_keys(48, 2048, 32, 4, 128, 6144, 151936, 40960, rms_eps=1e-6, freq_base=1e6)
+        | {"expert_count": 128, "expert_used_count": 8, "expert_feed_forward_length": 768},
+        "Q8_0",
+    ),
 }
 
 
 def find_shape(shape_name: str, type_name: str) -> SyntheticShape:
-    """Raises ValueError, with what there is, for a shape or a type this build does not have."""
-    if shape_name not in SHAPES:
-        raise ValueError(f"no synthetic shape named {shape_name!r}; there are {', '.join(SHAPES)}")
+    """shape_name: of SHAPES, or NAME:LAYERS for that shape with fewer layers.
+
+    Raises ValueError, with what there is, for a shape or a type this build does not have.
+    """
+    name, _, n_layers = shape_name.partition(":")
+    if name not in SHAPES:
+        raise ValueError(f"no synthetic shape named {name!r}; there are {', '.join(SHAPES)}")
     if type_name not in TYPES:
         raise ValueError(f"no type named {type_name!r}; there are {', '.join(TYPES)}")
-    return SHAPES[shape_name]
+    shape = SHAPES[name]
+    return shape if not n_layers else _with_layers(shape, n_layers)
+
+
+def _with_layers(shape: SyntheticShape, n_layers: str) -> SyntheticShape:
+    most = shape.keys["block_count"]
+    if not (n_layers.isascii() and n_layers.isdigit() and 1 <= int(n_layers) <= most):
+        raise ValueError(f"{n_layers!r} layers; 1 to {most} are possible")
+    return shape._replace(keys={**shape.keys, "block_count": int(n_layers)})
 
 
 def random_matrix(type_name: str, n_out: int, n_in: int, rng: np.random.Generator) -> np.ndarray:

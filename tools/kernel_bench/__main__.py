@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from engine.loading.synthetic import SHAPES
 from kernels.cpu import _native
 from kernels.quant_tensor import TYPES
 from tools.backends import machine_line
@@ -14,6 +13,7 @@ from tools.kernel_bench.cases import (
     BATCHES,
     CACHE_STATES,
     KT_TYPES,
+    MODELS,
     SMALL,
     Case,
     Selection,
@@ -57,7 +57,7 @@ def main(
             batches=_numbers(batches) or BATCHES,
             threads=_numbers(threads) or (1,),
             caches=_names(caches, CACHE_STATES) or ("cold",),
-            models=_names(models, SHAPES) or tuple(SHAPES),
+            models=_names(models, MODELS) or MODELS,
             contexts=_numbers(contexts),
         )
         selections = [chosen]
