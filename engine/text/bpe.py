@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import Sequence as InTurn
 from engine.errors import ModelFileError
 from engine.text.keys import PREFIX, shown
 from engine.text.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
+from engine.text.ranked_merges import merges_by_rank
 from engine.text.token_kind import TokenKind
 from engine.text.vocabulary import Vocabulary
 
@@ -57,12 +58,15 @@ class BpeEncoder:
     # No family has a piece with white space after such a letter (pre_tokenizers.py).
     boundary = re.compile(r"[\s](?<=[A-Za-z\u4E00-\u9FA5]\s)")
 
-    def __init__(self, vocabulary: Vocabulary, merges: Sequence[str], family: PreTokenizer) -> None:
-        """Raises ModelFileError for merges of unknown tokens and for a vocabulary without a common byte."""
+    def __init__(self, vocabulary: Vocabulary, merges: Sequence[str] | None, family: PreTokenizer) -> None:
+        """merges: None where the order of the tokens stands for them (ranked_merges.py).
+
+        Raises ModelFileError for merges of unknown tokens and for a vocabulary without a common byte.
+        """
         normal = (i for i, kind in enumerate(vocabulary.kinds) if kind is TokenKind.NORMAL)
         ids = {text: i for i in normal if (text := vocabulary.texts[i])}
         self.missing_bytes = _missing_bytes(ids)
-        pairs = _pairs(merges, ids, set(vocabulary.texts))
+        pairs = merges_by_rank(ids) if merges is None else _pairs(merges, ids, set(vocabulary.texts))
         self._tokenizer = Tokenizer(BPE(ids, pairs, ignore_merges=family.ignore_merges))
         self._tokenizer.pre_tokenizer = InTurn(
             [Split(Regex(pattern), "isolated") for pattern in family.splits]

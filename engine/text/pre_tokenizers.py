@@ -21,6 +21,9 @@ class PreTokenizer:
     splits: tuple[str, ...]
     ignore_merges: bool = False  # a piece that is a token is that token, whatever the merges make of it
     add_bos: bool = False
+    ranked: bool = (
+        False  # ids are ranks: a file without merges says by the order of its tokens what merges first
+    )
 
 
 def _char_class(ranges: str) -> str:
@@ -34,6 +37,7 @@ _THREE_DIGITS = "[0-9][0-9][0-9]"
 _TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
 
 
+_UP_TO_THREE = r"\p{N}{1,3}"
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = _TO_LAST_NEWLINE + r"|\s+(?!\S)|\s+"
 
@@ -46,15 +50,22 @@ def _tiktoken(digits: str, letters: str = r"\p{L}") -> str:
     )
 
 
-_CASELESS = r"\p{Lm}\p{Lo}\p{M}"
-_UPPER_THEN_LOWER = (  # [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+
-    rf"(?:[\p{{Lu}}\p{{Lt}}{_CASELESS}]*+\p{{Ll}}[\p{{Ll}}{_CASELESS}]*+|(?:[\p{{Lu}}\p{{Lt}}]*+[{_CASELESS}]++)++)"
-)
-_TEKKEN = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER_THEN_LOWER}|"
-    rf"[^\r\n\p{{L}}\p{{N}}]?[\p{{Lu}}\p{{Lt}}{_CASELESS}]+[\p{{Ll}}{_CASELESS}]*|"
-    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|" + _SPACES
-)
+def _by_case(digits: str, punctuation: str, suffix: str = "", without: str = "") -> str:
+    """Words that end where a capital follows a small letter, as in o200k, tekken and Kimi.
+
+    suffix: what a word may end with; without: the letters that are in no word, as an intersection of classes.
+    """
+    upper, caseless = r"\p{Lu}\p{Lt}", r"\p{Lm}\p{Lo}\p{M}"
+    small = rf"[\p{{Ll}}{caseless}{without}]"
+    upper_then_lower = (  # [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+
+        rf"(?:[{upper}{caseless}{without}]*+\p{{Ll}}{small}*+|(?:[{upper}]*+[{caseless}{without}]++)++)"
+    )
+    return (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{upper_then_lower}{suffix}|"
+        rf"[^\r\n\p{{L}}\p{{N}}]?[{upper}{caseless}{without}]+{small}*{suffix}|"
+        rf"{digits}| ?[^\s\p{{L}}\p{{N}}]+{punctuation}|{_SPACES}"
+    )
+
 
 # Cased letters as of Unicode 11, without the mathematical ones.
 _CASED = _char_class(
@@ -68,11 +79,29 @@ _CASED = _char_class(
     "104D8-104FB 10C80-10CB2 10CC0-10CF2 118A0-118DF 1E900-1E943"
 )
 _WIDE_PUNCTUATION = _char_class("FF01-FF0F FF1A-FF5E 2018-201F 3000-3002")
+_HAN_AND_KANA = f"[{_char_class('4E00-9FA5 3040-309F 30A0-30FF')}]+"
 _EASTERN = f"[{_char_class('4E00-9FA5 800-4E00 AC00-D7FF')}]+"
 
-_LLAMA3 = PreTokenizer("Llama 3: tiktoken's, digits in threes", (_tiktoken(r"\p{N}{1,3}"),), True, True)
-_QWEN2 = PreTokenizer("Qwen2, 2.5 and 3: tiktoken's, digits one by one", (_tiktoken(_DIGIT),))
+_LLAMA3 = PreTokenizer("Llama 3: tiktoken's, digits in threes", (_tiktoken(_UP_TO_THREE),), True, True)
+_QWEN2 = PreTokenizer("Qwen2, 2.5 and 3, Ling: tiktoken's, digits one by one", (_tiktoken(_DIGIT),))
 _QWEN35 = PreTokenizer("Qwen3.5 to 3.8: Qwen2's, marks being letters", (_tiktoken(_DIGIT, r"\p{L}\p{M}"),))
+_O200K = PreTokenizer(
+    "gpt-oss, Llama 4 and MiniMax-M2: o200k's words by case with their contractions, digits in threes",
+    (_by_case(_UP_TO_THREE, r"[\r\n/]*", f"{_CONTRACTION}?"),),
+)
+_DEEPSEEK3 = PreTokenizer(
+    "DeepSeek V3 and R1: numbers in threes, Han and kana, then words with marks and punctuation",
+    (
+        _UP_TO_THREE,
+        _HAN_AND_KANA,
+        r"[!-/:-@\[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|" + _SPACES,
+    ),
+)
+_KIMI = PreTokenizer(
+    "Kimi-K2: runs of Han, then o200k's words without it, digits in threes",
+    (r"\p{Han}+|" + _by_case(_UP_TO_THREE, r"[\r\n]*", f"{_CONTRACTION}?", r"&&[^\p{Han}]"),),
+    ranked=True,
+)
 _BY_MERGES = PreTokenizer("Llama 3's, by the merges alone", _LLAMA3.splits)
 _GPT2_FAMILY = PreTokenizer("GPT-2's words, numbers and runs of the rest", (_GPT2,))
 _STARCODER = PreTokenizer("GPT-2's, digits one by one", (_DIGIT, _GPT2))
@@ -94,9 +123,19 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
     "megrez": _QWEN2,
+    "bailingmoe": _QWEN2,
+    "bailingmoe2": _QWEN2,
     "qwen35": _QWEN35,
+    "gpt-4o": _O200K,
+    "llama4": _O200K,
+    "minimax-m2": _O200K,
+    "kimi-k2": _KIMI,
+    "deepseek-v3": _DEEPSEEK3,
     "tekken": PreTokenizer(
-        "Mistral NeMo and Small: words by case, digits one by one", (_TEKKEN,), True, True
+        "Mistral NeMo and Small: words by case, digits one by one",
+        (_by_case(_DIGIT, r"[\r\n/]*"),),
+        True,
+        True,
     ),
     "deepseek-llm": PreTokenizer(
         "DeepSeek LLM: newlines, cased letters, punctuation, eastern scripts and numbers apart",

@@ -65,7 +65,8 @@ def _load_bpe(metadata: Mapping[str, Any]) -> "Tokenizer":
     """add_space_prefix and remove_extra_whitespaces speak of SentencePiece's normalizer; BPE has none."""
     family = find_pre_tokenizer(metadata)
     vocabulary = read_vocabulary(metadata, scored=False)
-    encoder = BpeEncoder(vocabulary, read_merges(metadata), family)
+    by_rank = family.ranked and PREFIX + "merges" not in metadata
+    encoder = BpeEncoder(vocabulary, None if by_rank else read_merges(metadata), family)
     return Tokenizer(
         vocabulary,
         encoder,

@@ -12,7 +12,7 @@ from support.published_cuts import PUBLISHED, published_pieces, random_text
 
 FAMILY_EMOJI = "👩‍👩‍👧"  # three people joined by U+200D, which is neither a letter nor a space
 GPT2, TIKTOKEN = ("gpt-2", "mpt"), ("llama-bpe", "smaug-bpe", "glm4", "chatglm-bpe", "qwen2")
-IN_THREES = ("llama-bpe", "glm4", "falcon", "default")
+IN_THREES = ("llama-bpe", "glm4", "gpt-4o", "minimax-m2", "kimi-k2", "deepseek-v3", "falcon", "default")
 
 
 def cutter(splits):
@@ -27,11 +27,18 @@ CUTS = [
     (GPT2, "I'll  I'LL", "I|'ll| | I|'|LL"),
     (TIKTOKEN, "I'll  I'LL", "I|'ll| | I|'LL"),
     (("tekken",), "I'll  I'LL", "I|'ll| | I|'LL"),
+    (("gpt-4o", "minimax-m2", "kimi-k2"), "I'll  I'LL'x", "I'll| | I'LL|'x"),  # a word keeps its contraction
+    (("deepseek-v3",), "I'll .net", "I|'ll| .|net"),
+    (("kimi-k2",), "camelCaseHTML a//\n/", "camel|Case|HTML| a|//\n|/"),
+    (("gpt-4o",), "camelCaseHTML a//\n/", "camel|Case|HTML| a|//\n/"),
+    (("kimi-k2",), "ab你好カ한글 々c", "ab|你好|カ한글| |々|c"),
+    (("deepseek-v3",), "ab你好カ한글 c12345", "ab|你好カ|한글| c|123|45"),
+    (("gpt-4o",), "ab你好カ한글 c", "ab你好カ한글| c"),
     (("starcoder", "refact"), "don't", "don|'t"),
     (("falcon", "default"), "don't", "don|'|t"),  # punctuation goes first
     (GPT2, " 12345 6", " 12345| 6"),
     (("starcoder", "refact", "smollm"), " 12 6", " |1|2| |6"),
-    (("qwen2", "qwen35", "tekken", "deepseek-coder", "starcoder"), "1234", "1|2|3|4"),
+    (("qwen2", "qwen35", "bailingmoe2", "tekken", "deepseek-coder", "starcoder"), "1234", "1|2|3|4"),
     (IN_THREES, "1234567", "123|456|7"),
     (("deepseek-llm",), "a1234567", "a|1234567"),
     (("qwen2", "tekken"), " ½Ⅷ٣", " |½|Ⅷ|٣"),
