@@ -72,9 +72,10 @@ docs: $(VENV)/installed
 picture: $(VENV)/installed
 	PYTHONPATH=. $(VENV)/bin/python docs/terminal_picture.py
 
-# What tests/engine/test_models.py compares with, from the independent implementation.
+# What tests/engine/test_models.py and test_architectures.py compare with, from the independent implementation.
 golden: $(VENV)/installed-slow
 	PYTHONPATH=tests:. $(VENV)/bin/python -m support.transformers_oracle
+	PYTHONPATH=tests:. $(VENV)/bin/python -m support.checkpoints
 
 clean:
 	rm -rf $(VENV) build

@@ -28,6 +28,7 @@ TOKEN_IDS = np.random.default_rng(42).integers(3, N_VOCAB, 300)  # more than one
 #: and keys on the edge between two f16 numbers (2.0e-4 at most over six seeds). Int8: 0.5 % a linear, seven a layer,
 #: and scores of deviation 4 or so that make more of it (5.9e-2 at most).
 FLOAT_LIMIT, INT8_LIMIT = 6e-4, 0.1
+PLANES_LIMIT = 2e-3  # two planes of activations: 2e-5 a linear (6.6e-4 at most over the models in KT types)
 SHARPNESS = 2.0  # of q and k: attention that is spread evenly would hide where it looks
 #: Checkpoint name of a layer's tensor -> name in the file.
 FILE_NAMES = {

@@ -1,0 +1,67 @@
+"""Architectures beyond llama, qwen2 and qwen3 against transformers, live, on fresh weights and on the shared files.
+
+`make test-slow` installs both.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.loading import load_model
+from engine.models import ARCHITECTURES
+from kernels import load_backend
+from support.architectures import GOLDEN, MODELS
+from support.architectures.random_file import draw_tensors, write_file
+from support.forward_pass import logits_of
+from support.gguf_writer import contents
+from support.random_models import FLOAT_LIMIT, GOLDEN_POSITIONS, N_VOCAB, PLANES_LIMIT, TOKEN_IDS, difference
+
+pytestmark = pytest.mark.slow
+KNOWN = [name for name, model in MODELS.items() if model.architecture in ARCHITECTURES]
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    """A fixture, as the other tests of this suite must be collected where torch is not installed."""
+    from support.checkpoints import Checkpoint
+
+    return Checkpoint
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_fresh_models_agree_at_every_position(tmp_path: Path, checkpoint, name: str) -> None:
+    """But for tokens whose experts are so near each other that a rounding changes the choice: those are far off, and
+    a little so is what attends to them.
+    """
+    seed = int(np.random.SeedSequence().entropy % (1 << 32))
+    rng, model = np.random.default_rng(seed), MODELS[name]
+    tensors = draw_tensors(model, seed)
+    limit = PLANES_LIMIT if model.types else FLOAT_LIMIT
+    loaded = load_model(write_file(tmp_path / "m.gguf", model, tensors), load_backend("cpu", planes=2))
+    for n_tokens in (1, 33, int(rng.integers(34, 256)), 300):
+        token_ids = rng.integers(3, N_VOCAB, min(n_tokens, loaded.config.n_ctx_max))
+        got = logits_of(loaded, token_ids.tolist())
+        expected = checkpoint(model.metadata, tensors).logits(token_ids)
+        rows = [difference(one, other) for one, other in zip(got, expected, strict=True)]
+        assert np.mean(np.array(rows) < limit) > 0.9, f"seed {seed}, {n_tokens} tokens"
+
+
+def test_the_stored_logits_are_what_transformers_says(checkpoint) -> None:
+    with np.load(GOLDEN) as golden:
+        for name in ("qwen35moe", "deepseek2 V3 in KT types", "gemma3"):
+            model = MODELS[name]
+            logits = checkpoint(model.metadata, draw_tensors(model)).logits(TOKEN_IDS)
+            np.testing.assert_allclose(golden[name], logits[list(GOLDEN_POSITIONS)], rtol=1e-4, atol=1e-4)
+
+
+def test_the_conversions_are_those_of_the_shared_files(shared: Path, checkpoint) -> None:
+    """The 20 files were made by another hand, their logits by transformers: what is undone here was done there."""
+    folder = shared / "models" / "arch"
+    for name, about in json.loads((folder / "reference.json").read_text())["files"].items():
+        judge = checkpoint(*contents(folder / name))
+        got = judge.logits(np.array(about["prompt_ids"]), half_cache=False)[-1]
+        np.testing.assert_allclose(got, about["logits_after_prompt"], rtol=0, atol=5e-5, err_msg=name)
+        last = about["shape"].get("layers")
+        assert all(tensor.startswith(f"blk.{last}.") for tensor in judge.unused), name  # the layer of MTP
