@@ -144,6 +144,12 @@ class Ops(ExpertOps, Protocol):
     def add_bias(self, x: Array, bias: Array) -> Array:
         """x [n_tokens, n] + bias [n]."""
 
+    def scale_by_position(self, x: Array, positions: Array, factors: Array, stride: int) -> Array:
+        """x [n_tokens, n], row t times factors[p], p = positions[t] // stride within 0 .. len(factors) - 1.
+
+        Attention that sharpens with the length of a text (Llama 4, Ministral 3).
+        """
+
     def rope_angles(self, positions: Array, freqs: Array, mscale: float) -> Array:
         """cos and sin of position * freq, each times mscale: [n_tokens, n_rot / 2, 2]. freqs [n_rot / 2]."""
 

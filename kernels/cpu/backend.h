@@ -260,6 +260,25 @@ public:
         });
     }
 
+    void scale_by_position(const Floats& x, const Ints& positions, const Floats& factors, int64_t stride,
+                           const FloatsOut& out) {
+        const int64_t n = last_dim(x), n_rows = int64_t(positions.size()), last = int64_t(factors.size()) - 1;
+        require(x.ndim() == 2 && dim(x, 0) == n_rows, "scale_by_position: x has one row for each position");
+        require(stride > 0 && last >= 0, "scale_by_position: one factor at least, for a stride of one position at least");
+        require_same_shape(x, out, "scale_by_position: out has the shape of x");
+        const float *from = x.data(), *factor = factors.data();
+        const int32_t* position = positions.data();
+        float* y = out.data();
+        perform("scale_by_position", [this, from, position, factor, stride, last, y, n, n_rows] {
+            rows_in_parallel(n_rows, n, [&](int64_t first, int64_t count) {
+                for (int64_t row = first; row < first + count; ++row) {
+                    const float by = factor[std::clamp<int64_t>(position[row] / stride, 0, last)];
+                    for (int64_t i = 0; i < n; ++i) y[row * n + i] = from[row * n + i] * by;
+                }
+            });
+        });
+    }
+
     // Angles in double, as the reference has them: a float32 product loses whole turns at long positions.
     void rope_angles(const Ints& positions, const Floats& freqs, float mscale, const FloatsOut& out) {
         const int64_t n = int64_t(positions.size()), half = int64_t(freqs.size());

@@ -59,6 +59,8 @@ NB_MODULE(_native, module) {
         .def("exp", &Backend::exp, "x"_a.noconvert(), "out"_a.noconvert())
         .def("add", &Backend::add, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert())
         .def("add_bias", &Backend::add_bias, "x"_a.noconvert(), "bias"_a.noconvert(), "out"_a.noconvert())
+        .def("scale_by_position", &Backend::scale_by_position, "x"_a.noconvert(), "positions"_a.noconvert(),
+             "factors"_a.noconvert(), "stride"_a, "out"_a.noconvert())
         .def("rope_angles", &Backend::rope_angles, "positions"_a.noconvert(), "freqs"_a.noconvert(), "mscale"_a, "out"_a.noconvert())
         .def("rope", &Backend::rope, "x"_a.noconvert(), "angles"_a.noconvert(), "interleaved"_a, "out"_a.noconvert())
         .def("store_kv", &Backend::store_kv, "k"_a.noconvert(), "v"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),

@@ -205,6 +205,13 @@ class CpuOps(CpuExpertOps):
         self._native.add_bias(x, bias, out)
         return out
 
+    def scale_by_position(
+        self, x: np.ndarray, positions: np.ndarray, factors: np.ndarray, stride: int
+    ) -> np.ndarray:
+        out = self._arena.take(*x.shape)
+        self._native.scale_by_position(x, positions, factors, stride, out)
+        return out
+
     def rope_angles(self, positions: np.ndarray, freqs: np.ndarray, mscale: float) -> np.ndarray:
         out = self._arena.take(len(positions), len(freqs), 2)
         self._native.rope_angles(positions, freqs, mscale, out)

@@ -101,6 +101,16 @@ extern "C" __global__ void __launch_bounds__(kThreads) add_bias(const float* x, 
     if (i < n) y[at] = x[at] + bias[i];
 }
 
+// ---- y = x * factors[positions[token] / stride], the index held within 0 .. last.   grid (ceil(n / 256), n_tokens)
+// block 256
+extern "C" __global__ void __launch_bounds__(kThreads) scale_by_position(const float* x, const int* positions, const float* factors,
+                                                                         int stride, int last, int n, float* y) {
+    const int i = blockIdx.x * kThreads + threadIdx.x;
+    const int64_t at = int64_t(blockIdx.y) * n + i;
+    const int step = positions[blockIdx.y] / stride;
+    if (i < n) y[at] = x[at] * factors[step < 0 ? 0 : step > last ? last : step];
+}
+
 // ---- y[r] = x[rows[r]], rows int32 [n_rows].   grid (ceil(n / 256), n_rows)   block 256
 extern "C" __global__ void __launch_bounds__(kThreads) take_rows(const float* x, const int* rows, int n, float* y) {
     const int i = blockIdx.x * kThreads + threadIdx.x;

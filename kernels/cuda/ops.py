@@ -282,6 +282,17 @@ class CudaOps(CudaExpertOps):
         self._run("activations", "add_bias", (-(-n // THREADS), n_tokens), THREADS, x, bias, n, out)
         return out
 
+    def scale_by_position(
+        self, x: DeviceArray, positions: DeviceArray, factors: DeviceArray, stride: int
+    ) -> DeviceArray:
+        n_tokens, n = x.shape
+        out = self._arena.take(n_tokens, n)
+        grid, last = (-(-n // THREADS), n_tokens), len(factors) - 1
+        self._run(
+            "activations", "scale_by_position", grid, THREADS, x, positions, factors, stride, last, n, out
+        )
+        return out
+
     def rope_angles(self, positions: DeviceArray, freqs: DeviceArray, mscale: float) -> DeviceArray:
         half = len(freqs)
         out = self._arena.take(len(positions), half, 2)

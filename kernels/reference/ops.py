@@ -108,6 +108,11 @@ class ReferenceOps(ReferenceExpertOps):
     def add_bias(self, x: np.ndarray, bias: np.ndarray) -> np.ndarray:
         return x + bias
 
+    def scale_by_position(
+        self, x: np.ndarray, positions: np.ndarray, factors: np.ndarray, stride: int
+    ) -> np.ndarray:
+        return x * factors[np.clip(positions // stride, 0, len(factors) - 1), None]
+
     def rope_angles(self, positions: np.ndarray, freqs: np.ndarray, mscale: float) -> np.ndarray:
         # In float64: a float32 product loses whole turns at long positions.
         angles = positions[:, None].astype(np.float64) * freqs.astype(np.float64)

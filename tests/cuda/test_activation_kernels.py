@@ -36,6 +36,10 @@ CASES: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "add": ("add", (normal("x", 3, 701), normal("y", 3, 701))),
     "add_bias": ("add_bias", (normal("x", 3, 701), normal("y", 701))),
+    "scale_by_position": (
+        "scale_by_position",
+        (normal("x", 6, 701), ints(-1, 0, 15, 16, 47, 90), normal("factors", 4), 16),
+    ),
     "take_rows": ("take_rows", (normal("x", 9, 333), ints(8, 0, 0, 3))),
     "rope pairs": ("rope", (normal("x", 4, 3, 20), angles(10), True)),
     "rope halves": ("rope", (normal("x", 4, 3, 20), angles(10), False)),

@@ -36,6 +36,9 @@ CASES: dict[str, Callable[[Any], np.ndarray]] = {
     **{f"silu_mul {n}": lambda ops, n=n: ops.silu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
     "add": lambda ops: ops.add(normal(7, 4001), normal(7, 4001)),
     "add_bias": lambda ops: ops.add_bias(normal(7, 4001), normal(4001)),
+    "scale_by_position": lambda ops: ops.scale_by_position(
+        normal(6, 37), ints(-1, 0, 15, 16, 47, 90), normal(4), 16
+    ),
     "take_rows": lambda ops: ops.take_rows(normal(9, 33), ints(8, 0, 0, 3)),
     "rope_angles": lambda ops: ops.rope_angles(
         ints(0, 1, 5, 100_000), np.float32(10000.0) ** -normal(24), 1.2

@@ -149,6 +149,7 @@ def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
         ops.silu_mul(x, y),
         ops.add(x, y),
         ops.add_bias(x, normal(n)),
+        ops.scale_by_position(x, ints(-1, 70, 7), normal(2), 4),
         ops.take_rows(x, ints(2, 0)),
     ]
 
