@@ -13,16 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine import EspalierError, ModelFileError
-from engine.kv_cache import CacheShape
+from engine import ModelFileError
 from engine.loading.gguf_file import GGUFFile
-from engine.loading.model_config import read_config
-from engine.loading.weight_plan import plan_weights
 from engine.text.chat_template import MAX_SOURCE
 from engine.text.keys import PREFIX, TEMPLATE_KEY
 from engine.text.token_kind import TokenKind
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from tools.backends import checked_kv_type
+from tools.model_lines import model_lines, size_text
 from tools.terminal import printable
 
 SHOWN = 60  # characters of a value; a template is shown whole
@@ -40,7 +38,7 @@ def run(model: Path, ctx_size: int | None, kv_type: str) -> None:
         for line in (
             *_vocabulary_lines(gguf),
             *_template_lines(gguf),
-            *_model_lines(gguf, ctx_size, kv_type),
+            *model_lines(gguf, ctx_size, kv_type),
         ):
             out.print(Text(line))
 
@@ -66,7 +64,7 @@ def _tensor_table(gguf: GGUFFile) -> Table:
     for tensor in gguf.tensors.values():
         shape = " x ".join(map(str, tensor.shape))
         bits = _bits(tensor.shape[0] * tensor.n_rows, tensor.nbytes)
-        table.add_row(Text(printable(tensor.name)), tensor.type.name, shape, bits, _size(tensor.nbytes))
+        table.add_row(Text(printable(tensor.name)), tensor.type.name, shape, bits, size_text(tensor.nbytes))
     return table
 
 
@@ -81,7 +79,7 @@ def _type_table(gguf: GGUFFile) -> Table:
     rows = sorted(totals.items(), key=lambda item: -item[1][0])
     for name, (weights, nbytes) in [*rows, ("all", whole)] if rows else []:
         share = f"{weights / whole[0]:.1%}"
-        table.add_row(name, f"{weights:,}", share, _bits(weights, nbytes), _size(nbytes))
+        table.add_row(name, f"{weights:,}", share, _bits(weights, nbytes), size_text(nbytes))
     return table
 
 
@@ -123,34 +121,6 @@ def _template_lines(gguf: GGUFFile) -> list[str]:
     ]
 
 
-def _model_lines(gguf: GGUFFile, ctx_size: int | None, kv_type: str) -> list[str]:
-    try:
-        config = read_config(gguf)
-        plan = plan_weights(gguf, config, {})
-    except ModelFileError as error:
-        return [f"model: not run by this build: {printable(str(error))}"]
-    n_ctx = config.n_ctx_max if ctx_size is None else ctx_size
-    if not 1 <= n_ctx <= config.n_ctx_max:
-        raise EspalierError(
-            f"--ctx-size {n_ctx}: 1 to {config.n_ctx_max} tokens, what the model was trained for"
-        )
-    caches = CacheShape(plan.model.cache_groups(), kv_type)
-    kv_bytes = n_ctx * caches.block_bytes(1)
-    weights = sum(tensor.nbytes for tensor in gguf.tensors.values())
-    rope = config.rope
-    scaling = "" if rope.scaling == "none" else f", {rope.scaling} scaling by {rope.factor:g}"
-    return [
-        f"model: {config.architecture}, {config.n_layer} layers, n_embd {config.n_embd}, n_ff {config.n_ff}",
-        f"  heads: {config.n_head} of queries, {config.n_head_kv} of keys and values, {config.head_dim} wide",
-        f"  context: {config.n_ctx_train} tokens trained, rope base {rope.freq_base:g}{scaling}",
-        f"files: {len(gguf.files)}, {_size(gguf.size)}",
-        f"memory for one request of {n_ctx} tokens: {_size(weights + kv_bytes + caches.slot_bytes)}",
-        f"  weights: {_size(weights)}, at most a tenth more once packed",
-        f"  keys and values, {kv_type}: {_size(kv_bytes)} for each request of that length",
-        *([f"  recurrent state: {_size(caches.slot_bytes)} for each request"] if caches.slot_bytes else []),
-    ]
-
-
 def _token(tokenizer: Tokenizer, token_id: int) -> str:
     return f"{token_id} {_brief(tokenizer.piece(token_id))}"
 
@@ -171,11 +141,3 @@ def _brief(value: Any) -> str:
 
 def _bits(weights: int, nbytes: int) -> str:
     return f"{8 * nbytes / weights:.3f}"
-
-
-def _size(nbytes: int) -> str:
-    unit, scale = next(
-        ((unit, scale) for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)) if nbytes >= scale),
-        ("KiB", 1 << 10),
-    )
-    return f"{nbytes / scale:.2f} {unit}"
