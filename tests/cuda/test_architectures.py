@@ -1,0 +1,43 @@
+"""Every architecture on the emulated GPU: the CPU backend's tokens and log-probabilities, bit for bit."""
+
+from pathlib import Path
+
+import pytest
+
+from engine import Engine, EspalierError
+from engine.loading import load_model
+from engine.models import ARCHITECTURES
+from kernels.ops import Ops
+from support.architectures import MODELS
+from support.architectures.random_file import draw_tensors, write_file
+from support.transcripts import config_of, transcripts
+
+NAMES = {model.architecture: name for name, model in MODELS.items()} | {
+    model.architecture: name for name, model in MODELS.items() if model.types
+}
+
+
+#: One of experts and a latent cache; the emulator takes seconds for each.
+QUICK = "deepseek2"
+KNOWN = [
+    pytest.param(NAMES[architecture], marks=() if architecture == QUICK else pytest.mark.slow)
+    for architecture in ARCHITECTURES
+    if architecture in NAMES
+]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_requests_are_answered_as_on_the_cpu(tmp_path: Path, cpu_ops: Ops, cuda_ops: Ops, name: str) -> None:
+    """Two requests together, prompts in pieces, then decode steps that are recorded and replayed."""
+    path = write_file(tmp_path / "m.gguf", MODELS[name], draw_tensors(MODELS[name]))
+    answers = []
+    for ops in (cpu_ops, cuda_ops):
+        try:
+            loaded = load_model(path, ops)
+            engine = Engine(loaded, config_of(loaded, step_tokens=24))
+        except (ValueError, EspalierError) as error:
+            if "does not run" not in str(error):
+                raise
+            pytest.skip(str(error))
+        answers.append(transcripts(engine, (1, 3), n_answer=5))
+    assert answers[1] == answers[0]
