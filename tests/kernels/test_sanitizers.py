@@ -23,6 +23,7 @@ TESTS = (
     "test_cpu_linear.py",
     "test_cpu_planes.py",
     "test_cpu_attention.py",
+    "test_expert_ops.py",
     "test_cpu_recorded.py",
     "test_choice.py",
     "test_thread_pool.py",

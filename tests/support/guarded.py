@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels.cpu.ops import CpuOps, FileRows, PagedCache
-from kernels.quant_tensor import QuantTensor
+from kernels.quant_tensor import QuantStack, QuantTensor
 
 _PROT_NONE = 0
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -58,6 +58,9 @@ class GuardedOps(CpuOps):
         if not isinstance(weight.data, FileRows):
             return weight
         return QuantTensor(FileRows(guarded(weight.data.data)), weight.type, shape, weight.nbytes)
+
+    def load_stack(self, type_name: str, shape: tuple[int, int, int], data: Any) -> QuantStack:
+        return super().load_stack(type_name, shape, guarded(data))
 
     def first_nonfinite_row(self, type_name: str, shape: tuple[int, int], data: Any) -> int | None:
         return super().first_nonfinite_row(type_name, shape, guarded(data))

@@ -16,6 +16,7 @@ from kernels.batches import AttentionBatch
 from kernels.cache_groups import PagedGroup
 from kernels.choice_row import Choices, as_ints
 from kernels.cpu import _native
+from kernels.expert_ops import Routing
 from kernels.kv_type import KV_TYPES
 from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
@@ -91,6 +92,30 @@ def use_matrix(
         results += ops.linear_many(x, (tiles, tiles))
         results += [ops.linear_add(x, tiles, normal(n, n_out)), ops.gated_linear(x, tiles, tiles)]
     return results
+
+
+def stack_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    """Experts alone and in company, the router before them, heads."""
+    row_counts, batches = ((1, 16, 17, 37, 300), (1, 2, 3, 13, 37)) if wide else ((17,), (1, 13))
+    for type_name, n_out, n_tokens in product(TYPES, row_counts, batches):
+        for n_in in widths(type_name, wide)[:-1]:
+            yield (
+                f"{n_tokens} tokens, experts {type_name} {n_out}x{n_in}",
+                lambda args=(type_name, n_out, n_in, n_tokens): use_stack(ops, *args),
+            )
+
+
+def use_stack(ops: GuardedOps, type_name: str, n_out: int, n_in: int, n_tokens: int) -> list[np.ndarray]:
+    data = random_weight(type_name, 3 * n_out, n_in, rng_of(n_out, n_in))
+    stack = ops.load_stack(type_name, (3, n_out, n_in), data)
+    routing = Routing("softmax", 2, n_group=3, n_group_used=2, normalize=True)
+    routed = ops.route(normal(n_tokens, 3), normal(3), routing)
+    return [
+        routed.weights,
+        ops.gated_experts(normal(n_tokens, n_in), stack, stack, routed),
+        ops.experts_sum(normal(n_tokens, 2, n_in), stack, routed, normal(n_tokens, n_out)),
+        ops.linear_heads(normal(n_tokens, 3, n_in), stack),
+    ]
 
 
 def attention_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
@@ -186,10 +211,12 @@ def sweep(isa: str, wide: bool) -> None:
     ops = GuardedOps(threads=2, isa=isa)
     recorder: Any = Recorder(ops._native)
     ops._native = recorder
-    for cases in (linear_cases, attention_cases, vector_cases, choice_cases):
+    for cases in (linear_cases, stack_cases, attention_cases, vector_cases, choice_cases):
         run_all(cases(ops, wide))
     print("two planes of activations")
-    run_all(linear_cases(GuardedOps(threads=2, isa=isa, planes=2), wide))
+    two_planes = GuardedOps(threads=2, isa=isa, planes=2)
+    for cases in (linear_cases, stack_cases):
+        run_all(cases(two_planes, wide))
     kernels = {name for name in dir(_native.Backend) if not name.startswith("_")} - NOT_KERNELS
     assert kernels <= recorder.called, f"no case for {sorted(kernels - recorder.called)}: add one above"
 
