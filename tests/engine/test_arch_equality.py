@@ -1,6 +1,6 @@
 """Every architecture gives a request the same bits however it is run: alone, in pieces, in company, run again.
 
-On the CPU here; tests/cuda/test_architectures.py has the same engine on the emulated GPU.
+On the CPU here; tests/cuda/test_cuda_architectures.py has the same engine on the emulated GPU.
 """
 
 import numpy as np
