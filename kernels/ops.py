@@ -114,6 +114,19 @@ class Ops(ExpertOps, Protocol):
         their results to the same memory. compute may run more than once.
         """
 
+    def beside(
+        self,
+        x: Array,
+        on_host: Callable[[np.ndarray], np.ndarray],
+        n_out: int,
+        on_device: Callable[[], Result],
+    ) -> tuple[Array, Result]:
+        """(on_host(x), on_device()): float32 [n_tokens, n] goes to the host, and its [n_tokens, n_out] comes back.
+
+        A backend with a device of its own works on on_device meanwhile. A pass with such parts can be recorded; they
+        run at each replay.
+        """
+
     def to_host(self, x: Array) -> np.ndarray:
         """A numpy float32 array; on a host backend possibly x itself, valid until the next call or `begin_step`."""
 

@@ -60,7 +60,22 @@ class Device:
         self._cubin_paths: dict[str, Path] = {}
         self._kernels: dict[tuple[str, str], Any] = {}
         self._log: list[Launch] | None = None
-        self.capturing = False
+        self.capturing = False  # work is recorded
+        self._leaves_out = False  # work is left out
+
+    @property
+    def holds_back(self) -> bool:
+        """What it is given now does not run now."""
+        return self.capturing or self._leaves_out
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Work that it is given within is left out: a pass takes its memory and does nothing."""
+        self._leaves_out = True
+        try:
+            yield
+        finally:
+            self._leaves_out = False
 
     def use(self) -> None:
         """Make it the calling thread's device: a step may run on another thread than the load."""
@@ -90,22 +105,29 @@ class Device:
 
     def upload(self, to: int, values: np.ndarray) -> None:
         """values contiguous; they must not change before the copy has run."""
+        if self._leaves_out:
+            return
         runtime = self._cupy.cuda.runtime
         runtime.memcpyAsync(
             to, values.ctypes.data, values.nbytes, runtime.memcpyHostToDevice, self._stream.ptr
         )
 
     def download(self, to: np.ndarray, source: int) -> None:
+        if self._leaves_out:
+            return
         runtime = self._cupy.cuda.runtime
         runtime.memcpyAsync(to.ctypes.data, source, to.nbytes, runtime.memcpyDeviceToHost, self._stream.ptr)
 
     def copy(self, to: int, source: int, n_bytes: int) -> None:
         """Within the device."""
+        if self._leaves_out:
+            return
         runtime = self._cupy.cuda.runtime
         runtime.memcpyAsync(to, source, n_bytes, runtime.memcpyDeviceToDevice, self._stream.ptr)
 
     def clear(self, to: int, n_bytes: int) -> None:
-        self._cupy.cuda.runtime.memsetAsync(to, 0, n_bytes, self._stream.ptr)
+        if not self._leaves_out:
+            self._cupy.cuda.runtime.memsetAsync(to, 0, n_bytes, self._stream.ptr)
 
     def launch(
         self, module: str, kernel: str, grid: Sequence[int], block: int, arguments: Sequence[np.generic]
@@ -119,7 +141,8 @@ class Device:
     def start(self, launch: Launch) -> None:
         """The same as `launch` without the log, for kernels that are no part of a pass."""
         kernel = self._kernel(launch.module, launch.kernel)
-        kernel(launch.grid, (launch.block,), launch.arguments, stream=self._stream)
+        if not self._leaves_out:
+            kernel(launch.grid, (launch.block,), launch.arguments, stream=self._stream)
 
     def synchronize(self) -> None:
         self._stream.synchronize()

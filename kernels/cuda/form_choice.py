@@ -45,7 +45,7 @@ class FormChooser:
         cubin = self._device.cubin_path(module).stem
         key = f"{cubin} {n_out}x{matrices[0].n_in} {1 << (n_tokens - 1).bit_length()}"
         if self._chosen.get(key) not in forms:
-            if self._device.capturing:
+            if self._device.holds_back:
                 return by_table
             try:
                 times = self._times([launch_of(form) for form in forms.values()])

@@ -23,6 +23,7 @@ from kernels.cuda.chooser import DeviceChooser
 from kernels.cuda.device import Device
 from kernels.cuda.expert_ops import CudaExpertOps
 from kernels.cuda.form_choice import FormChooser, fitting_forms
+from kernels.cuda.host_parts import HostParts, OnHost
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
     NO_EPILOGUE,
@@ -67,6 +68,7 @@ class CudaOps(CudaExpertOps):
         self._arena = Arena(self._device)
         self._indices = IndexArena(self._device)
         self._recorder = Recorder(self._device, self._arena)
+        self._host_parts = HostParts(self._device, self._arena, self._recorder)
         self._forms = FormChooser(self._device)
         self._chooser = DeviceChooser(self._device, self._arena, self._run)
         self._host = self._device.pinned(0)
@@ -156,6 +158,11 @@ class CudaOps(CudaExpertOps):
     def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
         self._indices.send()
         return self._recorder.run(recordings, (key, self._indices.place), compute)
+
+    def beside(
+        self, x: DeviceArray, on_host: OnHost, n_out: int, on_device: Callable[[], Result]
+    ) -> tuple[DeviceArray, Result]:
+        return self._host_parts.run(x, on_host, n_out, on_device)
 
     def to_host(self, x: DeviceArray) -> np.ndarray:
         n_bytes = 4 * int(np.prod(x.shape))
