@@ -40,13 +40,15 @@ class DecoderLayer:
     attention: AttentionPart
     ffn_norm: Array  # [n_embd]
     ffn: FeedForwardPart
+    group: int = 0  # of the decoder's cache groups, which the attention's cache is in
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """A `Model` whose layers all attend to all earlier tokens."""
+    """A `Model` of such layers."""
 
     config: ModelConfig
+    groups: tuple[CacheGroup, ...]
     token_embd: QuantTensor  # [n_vocab, n_embd]
     layers: tuple[DecoderLayer, ...]
     output_norm: Array  # [n_embd]
@@ -54,14 +56,15 @@ class Decoder:
     rope: Rope
 
     def cache_groups(self) -> tuple[CacheGroup, ...]:
-        return (PagedGroup(len(self.layers), self.config.n_head_kv, self.config.head_dim),)
+        return self.groups
 
     def forward(self, ops: Ops, batch: Batch, caches: Sequence[Sequence[LayerCache]]) -> Array:
         eps = self.config.rms_eps
         angles = ops.rope_angles(batch.positions, self.rope.freqs, self.rope.mscale)
         x = ops.embed(self.token_embd, batch.token_ids)  # [n_tokens, n_embd]
-        for layer, cache in zip(self.layers, caches[0], strict=True):
-            normed = ops.rms_norm(x, layer.attn_norm, eps)
+        following = [iter(group) for group in caches]
+        for layer in self.layers:
+            cache, normed = next(following[layer.group]), ops.rms_norm(x, layer.attn_norm, eps)
             x = layer.attention.forward(ops, normed, angles=angles, batch=batch, cache=cache, residual=x)
             x = layer.ffn.forward(ops, ops.rms_norm(x, layer.ffn_norm, eps), residual=x)
         return ops.rms_norm(ops.take_rows(x, batch.hidden_rows), self.output_norm, eps)
@@ -80,9 +83,13 @@ def build_decoder(
     weights: WeightSource,
     attention: BuildAttention,
     feed_forward: BuildFeedForward,
+    *,
     ffn_norm: str = "ffn_norm",
+    groups: tuple[CacheGroup, ...] | None = None,
+    group_of: Callable[[int], int] = lambda i: 0,
 ) -> Decoder:
-    """ffn_norm: what the file calls the norm before the feed-forward network.
+    """ffn_norm: what the file calls the norm before the feed-forward network. groups: of caches, and which of them
+    layer i has its cache in; None: keys and values of every layer alike.
 
     Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give.
     """
@@ -93,11 +100,13 @@ def build_decoder(
             attention=attention(config, weights, i),
             ffn_norm=weights.vector(f"blk.{i}.{ffn_norm}.weight", config.n_embd),
             ffn=feed_forward(config, weights, i),
+            group=group_of(i),
         )
 
     token_embd, output = build_token_matrices(config, weights)
     return Decoder(
         config=config,
+        groups=groups or (PagedGroup(config.n_layer, config.n_head_kv, config.head_dim),),
         token_embd=token_embd,
         layers=tuple(layer(i) for i in range(config.n_layer)),
         output_norm=weights.vector("output_norm.weight", config.n_embd),

@@ -1,6 +1,1 @@
-"""From float weights to file bytes."""
-
-from engine.quantization.kt import quantize_iq4_kt
-from engine.quantization.legacy import quantize_q8_0
-
-__all__ = ["quantize_iq4_kt", "quantize_q8_0"]
+"""From float weights to file bytes, and the files that hold them."""

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.quantization import quantize_iq4_kt, quantize_q8_0
+from engine.quantization.kt import quantize_iq4_kt
+from engine.quantization.legacy import quantize_q8_0
 from kernels.cpu.codewords import CodewordSearch, iq4_kt_codewords
 from kernels.quant_tensor import TYPES
 from kernels.reference.formats import dequantize

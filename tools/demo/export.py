@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.quantization import quantize_iq4_kt, quantize_q8_0
 from engine.quantization.gguf_writer import Tensor, write_gguf
+from engine.quantization.kt import quantize_iq4_kt
+from engine.quantization.legacy import quantize_q8_0
 from tools.demo import DEMO_MODEL
 from tools.demo.batches import Encoder
 from tools.demo.judge import judge
