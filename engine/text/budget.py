@@ -3,8 +3,8 @@
 The sandbox (sandbox.py) reports here. Python's containers are compared, hashed and printed in C, where
 nothing can be counted, so the budget sees to it that no value exists whose traversal would be long: `admit`
 weighs each new value as a tree. A list that holds one list twice, which holds one list twice, ... is small in
-memory and endless to print. A template may append to its own lists; values weighed before that are weighed
-again before the next traversal.
+memory and endless to print. A template may append to its own lists and set keys of mappings, of the rendering's
+copy of the messages too; values weighed before that are weighed again before the next traversal.
 """
 
 import sys
@@ -50,7 +50,9 @@ class Budget:
         self._inputs: dict[int, tuple[int, int, Any]] = {}
         self._max_tree = self._steps = sys.maxsize
         size, _ = self.tree(inputs)
-        self._inputs, self._trees = self._trees, {}  # no template can change an input
+        self._inputs, self._trees = self._trees, {}  # weighed once, until a template sets a mapping's key
+        self._given = inputs  # kept alive, so that the ids of its lists stay theirs
+        self._input_lists = {i for i, (_, _, value) in self._inputs.items() if isinstance(value, list)}
         self._steps = base_steps + size
         self._bytes = self._max_tree = BASE_BYTES + BYTES_PER_INPUT * size
 
@@ -93,12 +95,18 @@ class Budget:
 
     def change(self, values: list[Any], method: str, args: tuple[Any, ...]) -> Any:
         """append or pop on a list of the template's own. All that was weighed may hold it and is forgotten."""
-        if id(values) in self._inputs:
+        if id(values) in self._input_lists:
             raise exceeded("a change of the request's own values")
         self.charge(16)  # bytes: a place in the list, and room for it to grow
         result = getattr(values, method)(*args)
         self._trees.clear()
         return result
+
+    def change_mapping(self) -> None:
+        """Before a key of a mapping is set. It may be an input, so all that was weighed is forgotten."""
+        self.charge(100)  # bytes: a place in the mapping, and room for it to grow
+        self._trees.clear()
+        self._inputs.clear()
 
     def tree(self, value: Any, level: int = 0) -> tuple[int, int]:
         """(size, height): about the characters that printing takes, shared parts counted each time."""

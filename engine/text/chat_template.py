@@ -16,7 +16,8 @@ from engine.text.guard import ControlTexts, Guard, unused_mark
 from engine.text.keys import TEMPLATE_KEY
 from engine.text.message_forms import Form, Message, Misfit, Traits, Unprintable, formed, forms_for
 from engine.text.messages import check_value, hint_for, normalize_messages
-from engine.text.sandbox import Sandbox, compile_error, one_line
+from engine.text.sandbox import Sandbox
+from engine.text.sandbox_globals import compile_error, functions_told, one_line
 from engine.text.template_families import DEFAULT, ChosenTemplate
 from engine.text.template_traits import find_traits
 from engine.text.tokenizer import Tokenizer
@@ -153,7 +154,9 @@ class ChatTemplate:
     ) -> str:
         messages = guard.guarded(formed(normalized, form, traits))
         absent = {} if traits.wants_tools_undefined else {"tools": None, "documents": None}
-        variables = {**absent, **self._special_texts(), **guard.guarded(dict(given)), "messages": messages}
+        told = functions_told(given.get("tools")) if traits.reads_functions else {}
+        guarded = guard.guarded({**told, **given})
+        variables = {**absent, **self._special_texts(), **guarded, "messages": messages}
         unprintable = Unprintable(form, messages)
         with self._sandbox.running(Budget(variables, deadline, base_steps), guard, unprintable):
             return self._run(variables)

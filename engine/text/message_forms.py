@@ -1,20 +1,20 @@
 """The forms in which a template may want its messages, and which of them to try for a conversation.
 
-Templates disagree about four things and none says which it expects: whether tool calls' arguments are a mapping
-or JSON text, whether an absent content is null or "", whether there is a system message, and whether content is
-text or a list of parts. The first form is the one most templates were written for; the next is tried where a
-template fails, refuses the messages, or prints a value in Python's spelling, which no model was trained on.
+Templates disagree about five things and none says which it expects: whether tool calls' arguments are a mapping
+or JSON text, whether an absent content is null or "", whether there is a system message, whether content is
+text or a list of parts, and whether there are tools. The first form is the one most templates were written for;
+the next is tried where a template fails, refuses the messages, or prints a value in Python's spelling, which no
+model was trained on.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from engine.text.folding import Message, folded_system, folded_tools, functions_of, has_tools, text_of_content
 from engine.text.messages import ROLES, Arguments
-
-Message = dict[str, Any]
 
 
 class System(Enum):
@@ -33,7 +33,10 @@ class Traits:
     shows_system: bool = True
     knows_developer: bool = False
     takes_parts: bool = False  # content must be a list of parts
+    knows_tools: bool = True
+    drops_results: bool = False  # leaves out what a tool said; one that knows tools may want another shape
     wants_tools_undefined: bool = False  # fails on tools that are none, as those that loop over tools do
+    reads_functions: bool = False  # wants the tools as JSON text in `functions`, and the time in `datetime`
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Form:
     null_as_text: bool = False
     arguments_as_text: bool = False
     others_as_user: bool = False  # a role outside ROLES, such as critic, becomes user
+    tools_as_text: bool = False  # calls are the assistant's words, results the user's
 
 
 class Misfit(Exception):
@@ -58,7 +62,8 @@ class Unprintable:
 
     def __init__(self, form: Form, messages: Sequence[Message]) -> None:
         self._has_null = not form.null_as_text and any(m["content"] is None for m in messages)
-        self._mappings = {id(a): a for a in map(_arguments, _functions(messages)) if isinstance(a, dict)}
+        arguments = (function.get("arguments") for function in _functions(messages))
+        self._mappings = {id(a): a for a in arguments if isinstance(a, dict)}
 
     def check(self, value: Any) -> None:
         """Raises Misfit."""
@@ -75,19 +80,24 @@ def forms_for(messages: Sequence[Message], traits: Traits) -> Iterator[Form]:
     systems = [System.OWN] if traits.shows_system else []
     if any(message["role"] in ("system", "developer") for message in messages):
         systems += [System.LEADING, System.FOLDED] if traits.shows_system else [System.FOLDED]
-    has_arguments = any(isinstance(_arguments(f), Arguments) for f in _functions(messages))
+    has_arguments = any(isinstance(f.get("arguments"), Arguments) for f in _functions(messages))
     has_null = any(message["content"] is None for message in messages)
     has_others = any(message["role"] not in ROLES for message in messages)
-    booleans = map(_both_if, (has_null, has_arguments, has_others))
-    choices = itertools.product(systems or [System.OWN], *booleans)
-    return itertools.starmap(Form, choices)
+    nulls, arguments, others = map(_both_if, (has_null, has_arguments, has_others))
+    places = systems or [System.OWN]
+    foreign_tools = has_tools(messages) and not traits.knows_tools
+    if not (foreign_tools and traits.drops_results):
+        yield from itertools.starmap(Form, itertools.product(places, nulls, arguments, others))
+    if foreign_tools:
+        yield from itertools.starmap(Form, itertools.product(places, nulls, (False,), others, (True,)))
 
 
 def formed(messages: Sequence[Message], form: Form, traits: Traits) -> list[Message]:
     """The normalized messages in that form."""
-    roles_known = [_with_known_role(message, traits, form) for message in messages]
+    told = folded_tools(messages) if form.tools_as_text else messages
+    roles_known = [_with_known_role(message, traits, form) for message in told]
     if form.system is not System.OWN:
-        roles_known = _folded(roles_known, keeps_leading=form.system is System.LEADING)
+        roles_known = folded_system(roles_known, keeps_leading=form.system is System.LEADING)
     return [_formed(message, form, traits) for message in roles_known]
 
 
@@ -100,39 +110,6 @@ def _with_known_role(message: Message, traits: Traits, form: Form) -> Message:
         return message | {"role": "user"}
     keeps = traits.knows_developer and form.system is System.OWN
     return message if message["role"] != "developer" or keeps else message | {"role": "system"}
-
-
-def _folded(messages: Sequence[Message], keeps_leading: bool) -> list[Message]:
-    """System messages become the beginning of the user message after them, or a last one of the user's."""
-    leading = list(itertools.takewhile(lambda m: m["role"] == "system", messages))
-    folded: list[Message] = []
-    waiting = [text_of_content(m["content"]) for m in leading]
-    if keeps_leading and leading:
-        folded, waiting = [leading[0] | {"content": _paragraphs(waiting)}], []
-    for message in messages[len(leading) :]:
-        if message["role"] == "system":
-            waiting.append(text_of_content(message["content"]))
-        elif message["role"] == "user":
-            folded.append(message | {"content": _paragraphs([*waiting, text_of_content(message["content"])])})
-            waiting = []
-        else:
-            folded.append(message)
-    if waiting and folded and folded[-1]["role"] == "user":
-        folded[-1] = folded[-1] | {"content": _paragraphs([folded[-1]["content"], *waiting])}
-    elif waiting:
-        folded.append({"role": "user", "content": _paragraphs(waiting)})
-    return folded
-
-
-def _paragraphs(texts: Iterable[str]) -> str:
-    return "\n\n".join(text for text in texts if text)
-
-
-def text_of_content(content: Any) -> str:
-    """Parts are joined by newlines."""
-    if isinstance(content, list):
-        return "\n".join(part["text"] for part in content)
-    return content or ""
 
 
 def _formed(message: Message, form: Form, traits: Traits) -> Message:
@@ -158,20 +135,11 @@ def _formed_call(call: Any, form: Form) -> Any:
 
 
 def _formed_function(function: Any, form: Form) -> Any:
-    arguments = _arguments(function)
+    arguments = function.get("arguments") if isinstance(function, dict) else None
     if not isinstance(arguments, Arguments):
         return function
     return function | {"arguments": arguments.text if form.arguments_as_text else dict(arguments)}
 
 
-def _functions(messages: Sequence[Message]) -> Iterator[Any]:
-    """Every function that a message calls."""
-    for message in messages:
-        yield message.get("function_call")
-        calls = message.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            yield call.get("function") if isinstance(call, dict) else None
-
-
-def _arguments(function: Any) -> Any:
-    return function.get("arguments") if isinstance(function, dict) else None
+def _functions(messages: Iterable[Message]) -> Iterator[Mapping[str, Any]]:
+    return itertools.chain.from_iterable(map(functions_of, messages))

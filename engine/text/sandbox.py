@@ -6,7 +6,6 @@ tests report at run time. What could be large at once is measured beforehand. Co
 it would happen unbudgeted.
 """
 
-import datetime
 import functools
 import threading
 import types
@@ -14,18 +13,20 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
+from jinja2 import nodes
 from jinja2.defaults import DEFAULT_TESTS
-from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.runtime import Context
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.runtime import ChainableUndefined, Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, pass_context
 
-from engine.errors import RequestError
 from engine.text.budget import MAX_INT_BITS, Budget, exceeded
 from engine.text.guard import Guard
 from engine.text.message_forms import Unprintable
 from engine.text.sandbox_code import BudgetedCode, GenerationTag
 from engine.text.sandbox_filters import bounded_filters
+from engine.text.sandbox_globals import SilentNamespace, bounded_range, raise_exception, strftime_now
+from engine.text.sandbox_macros import hand_over_loop_variables
 from engine.text.sandbox_strings import (
     BYTES_PER_PIECE,
     CUTTING_METHODS,
@@ -44,13 +45,6 @@ ALLOWED_METHODS = {
     dict: {"get", "items", "keys", "values", "copy"},
     float: {"is_integer"},
 }
-
-
-class SilentNamespace(Namespace):
-    """A namespace may hold itself; printing it would not end."""
-
-    def __repr__(self) -> str:
-        return "<namespace>"
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -77,6 +71,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "raise_exception": raise_exception,
             "strftime_now": strftime_now,
         }
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        hand_over_loop_variables(source)
+        return super()._generate(source, *args, **kwargs)
 
     @contextmanager
     def running(self, budget: Budget, guard: Guard, unprintable: Unprintable) -> Iterator[None]:
@@ -130,6 +128,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def replaced(self, text: str, old: str, new: str, result: str) -> str:
         return self._active.guard.replaced(text, old, new, result)
+
+    def settable(self, target: Any) -> None:
+        """Before a template sets an attribute: of a namespace, or of a mapping, which is this rendering's copy."""
+        if type(target) is dict:
+            self.budget.change_mapping()
+        elif not isinstance(target, Namespace):
+            raise TemplateRuntimeError(f"a template may not set an attribute of {type(target).__name__}")
+
+    def chainable(self, value: Any) -> Any:
+        """A value whose attributes are about to be tested for being there."""
+        return ChainableUndefined() if isinstance(value, Undefined) else value
 
     def spread(self, values: Any) -> Any:
         """The values after a * or ** in a call."""
@@ -222,34 +231,3 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return test(*args, **kwargs)
 
         return counted
-
-
-def bounded_range(*args: int) -> range:
-    """Lazy, so its length costs nothing; walking through it is counted."""
-    values = range(*args)
-    if len(values) > 100_000:
-        raise exceeded("a range of more than 100000")
-    return values
-
-
-def raise_exception(message: Any) -> None:
-    """How templates refuse messages they cannot render."""
-    raise RequestError(
-        one_line(f"the model's chat template refuses these messages: {message}"), param="messages"
-    )
-
-
-def strftime_now(template: str) -> str:
-    if len(template) > 100:
-        raise exceeded("a date format of more than 100 characters")
-    return datetime.datetime.now().strftime(template)
-
-
-def one_line(text: object) -> str:
-    return " ".join(str(text)[:300].split())
-
-
-def compile_error(error: BaseException) -> str:
-    """Where and why a template does not compile."""
-    line = f" (line {error.lineno})" if isinstance(error, TemplateError) and hasattr(error, "lineno") else ""
-    return one_line(f"{error or type(error).__name__}{line}")

@@ -1,6 +1,7 @@
 """What the sandbox writes into a template's compiled code: the calls that count.
 
-Each is a method of the environment (sandbox.py): step, charge, admit, weigh, cut, spread, join_strings.
+Each is a method of the environment (sandbox.py): step, charge, admit, weigh, cut, spread, join_strings, settable,
+chainable.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,22 @@ class BudgetedCode(CodeGenerator):
         self.write("(environment.step() and ")
         super().visit_Compare(node, frame)
         self.write(")")
+
+    def visit_Test(self, node: nodes.Test, frame: Frame) -> None:
+        if node.name in ("defined", "undefined"):
+            node.node = _chainable(node.node)
+        super().visit_Test(node, frame)
+
+    def visit_Assign(self, node: nodes.Assign, frame: Frame) -> None:
+        """As Jinja's, but that `{% set a.b = c %}` may also set a key of a mapping."""
+        self.push_assign_tracking()
+        for name in sorted({target.name for target in node.find_all(nodes.NSRef)}):
+            self.writeline(f"environment.settable({frame.symbols.ref(name)})")
+        self.newline(node)
+        self.visit(node.target, frame)
+        self.write(" = ")
+        self.visit(node.node, frame)
+        self.pop_assign_tracking(frame)
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.join_strings((")
@@ -84,6 +101,13 @@ class BudgetedCode(CodeGenerator):
 
 def _environment_call(method: str, *args: nodes.Expr) -> nodes.Call:
     return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
+
+
+def _chainable(node: nodes.Expr) -> nodes.Expr:
+    """a.b.c of `a.b.c is defined`, which is undefined where a or a.b is, too; in Jinja2 those end the rendering."""
+    if isinstance(node, nodes.Getattr | nodes.Getitem):
+        node.node = _environment_call("chainable", _chainable(node.node))
+    return node
 
 
 class GenerationTag(Extension):

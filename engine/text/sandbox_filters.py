@@ -128,6 +128,8 @@ def _tojson(
         raise exceeded("an indent beyond 16 in tojson")
     if separators is not None and sum(map(len, separators)) > 16:
         raise exceeded("separators of more than 16 characters in tojson")
+    if isinstance(value, Iterator):  # another filter's result, which is only written as lazy
+        value = sandbox.admit(list(sandbox.counted(value)))
     size, height = sandbox.budget.tree(value)
     n_values = size // MIN_TREE
     sandbox.step(n_values)  # with an indent the writer is a Python loop

@@ -14,7 +14,7 @@ ASKED, TOLD = "quokka", "numbat"  # words that no template has
 def find_traits(render: Render, source: str) -> Traits:
     """Traits of a template. One that fails on a single plain message keeps those of the most usual template."""
     user = {"role": "user", "content": ASKED}
-    tried = [Traits(), Traits(wants_tools_undefined=True)]
+    tried = [Traits(), Traits(wants_tools_undefined=True), Traits(reads_functions=True)]
     tried += [replace(traits, takes_parts=True) for traits in tried]
     is_silent = False
     for traits in tried:
@@ -30,10 +30,16 @@ def _with_roles(render: Render, source: str, traits: Traits, user: Message) -> T
         text = render([{"role": role, "content": TOLD}, user], traits)
         return _shows(text, TOLD) and _shows(text, ASKED)
 
+    call = {"type": "function", "id": "call00001", "function": {"name": "look", "arguments": {}}}
+    calling = {"role": "assistant", "content": "", "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "call00001", "name": "look", "content": TOLD}
+    answered = render([user, calling, result], traits)
     knowing = replace(traits, knows_developer=True)
     return replace(
         traits,
         shows_system=is_shown("system", traits),
+        knows_tools="tool" in source,
+        drops_results=answered is not None and not _shows(answered, TOLD),
         # A template that writes any role's name would write one that its model has never read.
         knows_developer="developer" in source and is_shown("developer", knowing),
     )

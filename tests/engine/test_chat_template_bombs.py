@@ -136,6 +136,14 @@ STEPS = {
     "list that grows under its loop": OWN + "{% do l.append(1) %}{% for x in l %}{% do l.append(x) %}{% endfor %}",
     "list weighed after each append": OWN + "{% for i in range(9999) %}{% do l.append(i) %}{% if l == k %}{% endif %}"
     "{% endfor %}",
+    "mapping in itself": "{% set m = {} %}{% set m.a = m %}{{ m }}",
+    "mapping in itself as JSON": "{% set m = {} %}{% set m.a = m %}{{ m | tojson }}",
+    "message in itself": "{% set m = messages[0] %}{% set m.a = messages %}{{ messages }}",
+    "message in itself compared": "{% set m = messages[0] %}{% set m.a = messages %}{{ messages == [m] }}",
+    "mapping filled after it was weighed": "{% set m = {'a': [1] * 999} %}{% for i in range(60) %}"
+    "{% set m.a = [m.a, m.a] %}{% endfor %}{{ m }}",
+    "messages weighed after each key": "{% set m = messages[0] %}{% for i in range(99999) %}{% set m.a = i %}"
+    "{% if messages == [i] %}{% endif %}{% endfor %}",
     "parsed JSON, deep": "{{ ('[' * 100000) | from_json }}",
     "parsed JSON again and again": "{% set t = '[' ~ '1,' * 9999 ~ '1]' %}{% for i in range(9999) %}"
     "{% set x = t | from_json %}{% endfor %}",
@@ -147,6 +155,10 @@ OUTSIDE = [
     "{{ cycler.__init__.__globals__.os.system('true') }}",
     "{{ raise_exception.__globals__.x }}",
     "{{ messages.append(1) }}",
+    "{% set m = messages[0] %}{% set m.a = 1 %}{{ messages.append(1) }}",
+    "{% set range.a = 1 %}",
+    "{% set messages.a = 1 %}",
+    "{% set self.a = 1 %}",
     "{{ messages.pop() }}",
     "{{ [].extend(messages) }}",
     "{{ messages.clear() }}",
@@ -195,6 +207,24 @@ def test_a_template_reaches_nothing_outside(source):
     message = refusal(source)
     assert message is not None
     assert "chat template" in message
+
+
+MACROS = {
+    "a chain": "".join(f"{{% macro m{i}() %}}{{{{ m{i + 1}() }}}}{{{{ x }}}}{{% endmacro %}}" for i in range(400)),
+    "a crowd": "".join(f"{{% macro m{i}() %}}{{{{ x ~ y }}}}{{% endmacro %}}{{{{ m{i}() }}}}" for i in range(400)),
+    "many names": "{% macro m() %}" + "".join(f"{{{{ x{i} }}}}" for i in range(400)) + "{% endmacro %}"
+    + "".join(f"{{% for x{i} in [] %}}{{{{ m() }}}}{{% endfor %}}" for i in range(400)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MACROS)
+def test_macros_that_read_their_callers_are_compiled_soon(name):
+    source = (
+        MACROS[name] + "{% for x in [1] %}{% for y in [1] %}{% endfor %}{% endfor %}{{ messages[0].content }}"
+    )
+    start = time.thread_time()
+    assert "hi" in ChatTemplate(source, TOKENIZER).render(MESSAGES)
+    assert time.thread_time() - start < 10
 
 
 def test_a_chain_of_lazy_filters_has_its_result() -> None:

@@ -8,7 +8,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.errors import RequestError
 from engine.text.chat_template import ChatTemplate
 from engine.text.guard import unused_mark
-from engine.text.sandbox import strftime_now
+from engine.text.sandbox_globals import strftime_now
 from engine.text.tokenizer import load_tokenizer
 from support.chat_templates import ALL, CHATML, CONTROL_TEXTS, THINKING
 from support.vocabularies import CONTROL, NORMAL, pieces_with, spm_metadata
