@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine import ModelFileError
 from engine.loading import LoadedModel, load_model
 from engine.models import ARCHITECTURES
 from kernels import load_backend
@@ -80,3 +81,9 @@ def test_the_limit_would_notice_another_hyperparameter(
 ) -> None:
     loaded = loaded_with(tmp_path, two_planes, name, **{key: TURNED[name][key]})
     assert golden_difference(loaded, name) > 10 * FLOAT_LIMIT
+
+
+def test_a_table_of_temperatures_without_bounds_is_refused(tmp_path: Path, two_planes: Ops) -> None:
+    keys = {"context_length": 1 << 30, "rope__scaling__original_context_length": 1}
+    with pytest.raises(ModelFileError, match=r"original_context_length.*: is 1; a larger part"):
+        loaded_with(tmp_path, two_planes, "mistral3", **keys)

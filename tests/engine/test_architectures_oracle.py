@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from engine.loading import load_model
 from engine.models import ARCHITECTURES
 from kernels import load_backend
 from support.architectures import GOLDEN, MODELS
-from support.architectures.random_file import draw_tensors, write_file
+from support.architectures.random_file import RandomFile, draw_tensors, write_file
+from support.architectures.random_shapes import random_file
 from support.forward_pass import logits_of
 from support.gguf_writer import contents
 from support.random_models import FLOAT_LIMIT, GOLDEN_POSITIONS, N_VOCAB, PLANES_LIMIT, TOKEN_IDS, difference
@@ -30,22 +32,31 @@ def checkpoint():
     return Checkpoint
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_fresh_models_agree(tmp_path: Path, checkpoint, name: str) -> None:
+def check(tmp_path: Path, checkpoint: Any, model: RandomFile, seed: int) -> None:
     """In three of four rows. Single ones are up to 2e-3 off: keys on the edge between two f16 numbers under sharp
     attention, and tokens whose experts are so near each other that a rounding changes the choice.
     """
-    seed = int(np.random.SeedSequence().entropy % (1 << 32))
-    rng, model = np.random.default_rng(seed), MODELS[name]
-    tensors = draw_tensors(model, seed)
+    rng, tensors = np.random.default_rng(seed), draw_tensors(model, seed)
     limit = PLANES_LIMIT if model.types else FLOAT_LIMIT
     loaded = load_model(write_file(tmp_path / "m.gguf", model, tensors), load_backend("cpu", planes=2))
-    for n_tokens in (1, 33, int(rng.integers(34, 256)), 300):
+    judge = checkpoint(model.metadata, tensors)
+    for n_tokens in (1, int(rng.integers(2, 256)), 300):
         token_ids = rng.integers(3, N_VOCAB, min(n_tokens, loaded.config.n_ctx_max))
-        got = logits_of(loaded, token_ids.tolist())
-        expected = checkpoint(model.metadata, tensors).logits(token_ids)
-        rows = [difference(one, other) for one, other in zip(got, expected, strict=True)]
-        assert np.quantile(rows, 0.75) < limit, f"seed {seed}, {n_tokens} tokens"
+        pairs = zip(logits_of(loaded, token_ids.tolist()), judge.logits(token_ids), strict=True)
+        rows = [difference(got, expected) for got, expected in pairs]
+        assert np.quantile(rows, 0.75) < limit, f"seed {seed}, {n_tokens} tokens, {model.keys}"
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_fresh_models_agree(tmp_path: Path, checkpoint, name: str) -> None:
+    check(tmp_path, checkpoint, MODELS[name], int(np.random.SeedSequence().entropy % (1 << 32)))
+
+
+@pytest.mark.parametrize("architecture", sorted({MODELS[name].architecture for name in KNOWN}))
+def test_models_of_any_shape_agree(tmp_path: Path, checkpoint, architecture: str) -> None:
+    for _ in range(4):
+        seed = int(np.random.SeedSequence().entropy % (1 << 32))
+        check(tmp_path, checkpoint, random_file(architecture, np.random.default_rng(seed)), seed)
 
 
 def test_the_stored_logits_are_what_transformers_says(checkpoint) -> None:

@@ -20,6 +20,29 @@ from support.gguf_writer import Tensor, write_gguf
 from support.random_models import N_CTX, N_VOCAB, SHARPNESS
 from support.vocabularies import pieces_with, spm_metadata
 
+
+@dataclass(frozen=True)
+class Sizes:
+    """What most architectures have, small."""
+
+    n_layer: int = 3  # that run
+    n_embd: int = 96
+    n_ff: int = 160  # of dense networks
+    n_head: int = 4
+    n_head_kv: int = 2
+    head_dim: int = 32
+    n_expert: int = 9
+    n_used: int = 3
+    n_ff_expert: int = 40
+    n_shared: int = 1
+    n_dense: int = 1  # leading layers without experts
+    n_nextn: int = 0  # layers that predict a token further and do not run
+    freq_base: float = 1e6
+    scale: float = 2.5  # of the weights of experts
+
+
+SMALL = Sizes()
+WIDE = Sizes(n_embd=256, n_ff=512, head_dim=64, n_ff_expert=256)  # what blocks of 256 weights need
 Shapes = dict[str, tuple[int, ...]]  # tensor name -> shape, rows before their length
 
 
@@ -39,22 +62,26 @@ class RandomFile:
         return names | own | spm_metadata(pieces_with())
 
 
-def outer_keys(n_layer: int, n_embd: int, n_ff: int, n_head: int, n_head_kv: int) -> dict[str, Any]:
+def outer_keys(sizes: Sizes) -> dict[str, Any]:
     """What a file of every architecture says."""
     return {
-        "block_count": n_layer,
+        "block_count": sizes.n_layer + sizes.n_nextn,
         "context_length": N_CTX,
-        "embedding_length": n_embd,
+        "embedding_length": sizes.n_embd,
         "vocab_size": N_VOCAB,
-        "feed_forward_length": n_ff,
-        "attention.head_count": n_head,
-        "attention.head_count_kv": n_head_kv,
+        "feed_forward_length": sizes.n_ff,
+        "attention.head_count": sizes.n_head,
+        "attention.head_count_kv": sizes.n_head_kv,
+        "attention.key_length": sizes.head_dim,
+        "attention.value_length": sizes.head_dim,
         "attention.layer_norm_rms_epsilon": 1e-6,
-    }
+        "rope.freq_base": sizes.freq_base,
+    } | ({"nextn_predict_layers": sizes.n_nextn} if sizes.n_nextn else {})
 
 
-def all_shapes(n_layer: int, n_embd: int, layer: Callable[[int], Mapping[str, tuple[int, ...]]]) -> Shapes:
+def all_shapes(sizes: Sizes, layer: Callable[[int], Shapes]) -> Shapes:
     """The tensors of a whole file; layer(i) gives those of a block, `.weight` left out."""
+    n_embd = sizes.n_embd
     outer = {
         "token_embd.weight": (N_VOCAB, n_embd),
         "output_norm.weight": (n_embd,),
@@ -62,10 +89,15 @@ def all_shapes(n_layer: int, n_embd: int, layer: Callable[[int], Mapping[str, tu
     }
     blocks = {
         f"blk.{i}.{name}" if name.endswith((".bias", "ssm_a")) else f"blk.{i}.{name}.weight": shape
-        for i in range(n_layer)
-        for name, shape in layer(i).items()
+        for i in range(sizes.n_layer + sizes.n_nextn)
+        for name, shape in (layer(i) | (_nextn_shapes(n_embd) if i >= sizes.n_layer else {})).items()
     }
     return outer | blocks
+
+
+def _nextn_shapes(n_embd: int) -> Shapes:
+    norms = {f"nextn.{name}": (n_embd,) for name in ("enorm", "hnorm", "shared_head_norm")}
+    return {"nextn.eh_proj": (n_embd, 2 * n_embd)} | norms
 
 
 def draw_tensors(model: RandomFile, seed: int = 0) -> list[Tensor]:
