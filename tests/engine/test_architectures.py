@@ -25,7 +25,7 @@ KNOWN = [name for name, model in MODELS.items() if model.architecture in ARCHITE
 #: A key that is read wrongly, or not at all, must show in these models: key -> another value.
 TURNED = {
     "qwen3moe": {"rope__freq_base": 1e5, "expert_used_count": 2},
-    "qwen3vl": {"rope__freq_base": 1e6},
+    "qwen3vl": {"rope__freq_base": 1e5},
     "qwen35": {"rope__freq_base": 1e6, "rope__dimension_count": 16},
     "qwen35moe": {"expert_used_count": 2},
     "glm4moe": {"expert_weights_scale": 2.0, "expert_weights_norm": False, "rope__dimension_count": 32},
