@@ -40,6 +40,7 @@ class Ops(ExpertOps, Protocol):
     """One backend."""
 
     name: str
+    planes: int  # of activations (activation_planes.py)
     kv_types: Sequence[str]  # of kernels/kv_type.py, those that new_cache takes
 
     @property

@@ -104,6 +104,9 @@ class Settings:
         "exact", "Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).", str
     )
     kt_trellis: str = setting("auto", "Generator of IQ2/3/4_KT tensors: auto, integer or 3inst.", str)
+    experts: str = setting(
+        "auto", "Where experts lie beside a GPU: auto, cpu, cuda, or cpu:FIRST-LAST for some layers.", str
+    )
     activations: int = setting(
         1, "int8 planes of each linear's activations: 1, or 2 for nearly exact ones at twice the work.", int
     )

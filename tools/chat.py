@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from engine import EngineConfig, EspalierError, SamplingParams, load_model
+from engine.loading.placement import check_experts
 from engine.text.template_families import choose
 from tools.backends import backend_line, checked_trellis, open_backend
 from tools.conversation import SETTABLE, Conversation
@@ -45,12 +46,14 @@ def run(
     activations: int,
     attention: str = "exact",
     chat_template: str | None = None,
+    experts: str = "auto",
 ) -> None:
+    check_experts(experts)
     chosen = choose(chat_template) if chat_template is not None else None
     path = model or DEMO_MODEL
     ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {path.name}") as report:
-        loaded = load_model(path, ops, checked_trellis(kt_trellis), progress=report, chat_template=chosen)
+        loaded = load_model(path, ops, checked_trellis(kt_trellis), report, chosen, experts)
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens)
     conversation = Conversation(loaded, EngineConfig(ctx_size=ctx_size, max_batch=1), params, system)
     greeting = f"{loaded.name} on {backend_line(ops)}. /help lists the commands, Ctrl-D leaves."

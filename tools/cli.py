@@ -40,6 +40,10 @@ Activations = Annotated[
     int, typer.Option(help="int8 planes of activations: 1, or 2 for nearly exact ones at twice the work.")
 ]
 KVType = Annotated[str, typer.Option(help="Type of cached keys and values: f16 or q8_0.")]
+Experts = Annotated[
+    str,
+    typer.Option(help="Where experts lie beside a GPU: auto, cpu, cuda, or cpu:FIRST-LAST for some layers."),
+]
 Attention = Annotated[
     str, typer.Option(help="Attention on a GPU: exact (the CPU's bits) or tensor (f16 tensor cores).")
 ]
@@ -75,6 +79,7 @@ def serve(
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
     attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
+    experts: Annotated[str | None, _setting("experts")] = None,
     activations: Annotated[int | None, _setting("activations")] = None,
     chat_template: Annotated[str | None, _setting("chat_template")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
@@ -85,7 +90,8 @@ def serve(
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
         "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
-        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "activations": activations,
+        "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "experts": experts,
+        "activations": activations,
         "chat_template": chat_template,
         "drain_seconds": drain_seconds,
         "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,
@@ -128,6 +134,7 @@ def chat(
     kt_trellis: Trellis = "auto",
     activations: Activations = 1,
     chat_template: Annotated[str | None, _setting("chat_template")] = None,
+    experts: Experts = "auto",
 ) -> None:
     """Chat with MODEL in the terminal; /help there lists the commands."""
     from tools.chat import run
@@ -144,6 +151,7 @@ def chat(
         activations,
         attention,
         chat_template,
+        experts,
     )
 
 
@@ -159,11 +167,12 @@ def perplexity(
     kt_trellis: Trellis = "auto",
     activations: Activations = 1,
     json: Annotated[bool, typer.Option("--json", help="A JSON object as the last line.")] = False,
+    experts: Experts = "auto",
 ) -> None:
     """Perplexity of MODEL on TEXT: whole windows, the second half of each scored."""
     from tools.perplexity import run
 
-    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json, attention)
+    run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json, attention, experts)
 
 
 @app.command()

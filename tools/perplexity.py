@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import EspalierError, LoadedModel, load_model
+from engine.loading.placement import check_experts
 from tools.backends import checked_kv_type, checked_trellis, open_backend
 from tools.model_runs import SequenceRuns
 from tools.progress import progress_bar
@@ -43,12 +44,14 @@ def run(
     activations: int,
     json: bool,
     attention: str = "exact",
+    experts: str = "auto",
 ) -> None:
     checked_kv_type(kv_type)
+    check_experts(experts)
     words = read_text(text)
     ops = open_backend(device, threads, activations, attention)
     with progress_bar(f"loading {model.name}") as report:
-        loaded = load_model(model, ops, checked_trellis(kt_trellis), progress=report)
+        loaded = load_model(model, ops, checked_trellis(kt_trellis), report, experts=experts)
     with progress_bar("perplexity") as report:
         result = measure(loaded, words, ctx_size, report, kv_type)
     print(f"PPL = {result.ppl:.4f} +/- {result.stderr:.5f} over {result.chunks} chunks")

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
+from engine.loading.placement import check_experts
 from engine.text.template_families import choose
 from server.main import bind, serve
 from server.settings import Settings, parse_size, resolve
@@ -38,10 +39,13 @@ def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
     path = settings.model or DEMO_MODEL
     chosen = choose(settings.chat_template) if settings.chat_template is not None else None
     checked_kv_type(settings.kv_type)
+    check_experts(settings.experts)
     ops = open_backend(settings.device, settings.threads, settings.activations, settings.attention)
     with progress_bar(f"loading {path.name}") as report:
         trellis = checked_trellis(settings.kt_trellis)
-        loaded = load_model(path, ops, trellis, progress=report, chat_template=chosen)
+        loaded = load_model(
+            path, ops, trellis, progress=report, chat_template=chosen, experts=settings.experts
+        )
     config = EngineConfig(
         ctx_size=settings.ctx_size,
         max_batch=settings.max_batch,

@@ -12,10 +12,10 @@ from engine.errors import ModelFileError, ResourceError
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.kt_trellis import Trellis, three_inst_types
 from engine.loading.model_config import read_config
+from engine.loading.placement import place, placement_note
 from engine.loading.synthetic import RandomWeights, find_shape
 from engine.loading.weight_plan import LoadPlan, plan_weights
 from engine.loading.weights import FileWeights, Progress
-from engine.memory import advice, format_bytes, memory_for, room_text
 from engine.models import build_model
 from engine.models.config import ModelConfig
 from engine.models.model import Model
@@ -23,6 +23,7 @@ from engine.text.chat_template import ChatTemplate
 from engine.text.keys import TEMPLATE_KEY
 from engine.text.template_families import ChosenTemplate
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from kernels import load_backend
 from kernels.ops import Ops
 from kernels.quant_tensor import QuantType
 
@@ -58,10 +59,12 @@ def load_model(
     kt_trellis: Trellis = "auto",
     progress: Progress | None = None,
     chat_template: ChosenTemplate | None = None,
+    experts: str = "auto",
 ) -> LoadedModel:
-    """chat_template: instead of the file's.
+    """chat_template: instead of the file's. experts: where they lie (placement.py).
 
-    Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out.
+    Raises ModelFileError for a file that cannot be served, ResourceError where memory runs out, EspalierError for
+    experts that cannot lie there.
     """
     with GGUFFile.open(path) as gguf:
         config = read_config(gguf)
@@ -69,8 +72,8 @@ def load_model(
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)
             plan = plan_weights(gguf, config, overrides)
-            _check_memory(gguf, ops)
-            weights = FileWeights(gguf, ops, overrides, progress)
+            placement = place(gguf, ops, experts, plan.skipped, lambda: _host_for(ops))
+            weights = FileWeights(gguf, placement, overrides, progress)
             model = build_model(config, weights)
         except MemoryError:
             raise ResourceError(
@@ -90,19 +93,19 @@ def load_model(
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors.values()),
         n_weights=sum(tensor.shape[0] * tensor.n_rows for tensor in gguf.tensors.values()),
         type_names=tuple(sorted(weights.type_bytes, key=lambda name: -weights.type_bytes[name])),
-        notes=tokenizer.notes + template.notes + _notes(config, plan, overrides, kt_trellis),
+        notes=(
+            *tokenizer.notes,
+            *template.notes,
+            *_notes(config, plan, overrides, kt_trellis),
+            *filter(None, [placement_note(placement, gguf)]),
+        ),
     )
 
 
-def _check_memory(gguf: GGUFFile, ops: Ops) -> None:
-    """Raises ResourceError before the first tensor is read. What a backend holds is about what the file does."""
-    room, needed = memory_for(ops), sum(tensor.nbytes for tensor in gguf.tensors.values())
-    if needed > room.n_bytes:
-        other = " or --device cpu" if ops.free_bytes() is not None else ""
-        raise ResourceError(
-            f"{gguf.path}: its weights take {format_bytes(needed)}, {room_text(room)}: "
-            f"{advice(room, f'take a smaller quantization{other}')}"
-        )
+def _host_for(ops: Ops) -> Ops:
+    """The CPU backend that computes what lies beside a device, with the same planes of activations."""
+    host: Ops = load_backend("cpu", planes=ops.planes)
+    return host
 
 
 def _load_text(gguf: GGUFFile, chosen: ChosenTemplate | None) -> tuple[Tokenizer, ChatTemplate]:

@@ -145,7 +145,7 @@ class SyntheticPlan(WeightSource):
         self.tensors.append(PlannedTensor(name, "F32", shape, lambda: values.reshape(-1).view(np.uint8)))
         return values
 
-    def to_device(self, values: np.ndarray) -> Array:
+    def to_device(self, values: np.ndarray, name: str = "") -> Array:
         return values
 
     def _matrix(self, name: str, shape: tuple[int, ...]) -> PlannedTensor:
@@ -184,7 +184,7 @@ class RandomWeights(SyntheticPlan):
         self._done(sum(weight.nbytes for weight in weights), data.nbytes)
         return weights
 
-    def to_device(self, values: np.ndarray) -> Array:
+    def to_device(self, values: np.ndarray, name: str = "") -> Array:
         self._done(values.nbytes, values.nbytes)
         return self._ops.load_vector(values)
 

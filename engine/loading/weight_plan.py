@@ -70,7 +70,7 @@ class WeightPlan(WeightSource):
         self._used.add(name)
         return read_floats(self._gguf, name, shape)
 
-    def to_device(self, values: np.ndarray) -> np.ndarray:
+    def to_device(self, values: np.ndarray, name: str = "") -> np.ndarray:
         self.vector_bytes += values.nbytes
         return values
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
+from engine.loading.placement import Placement
 from engine.loading.weight_plan import find_tensor, read_floats, tensor_error
 from engine.models.weight_source import Part, WeightSource
 from kernels.batches import Array
@@ -23,14 +24,14 @@ class FileWeights(WeightSource):
     def __init__(
         self,
         gguf: GGUFFile,
-        ops: Ops,
+        placement: Placement,
         type_overrides: Mapping[int, QuantType],
         progress: Progress | None = None,
     ) -> None:
         self.bytes_held = 0  # memory the backend holds for what was loaded so far
         self.type_bytes: dict[str, int] = {}  # of the matrices, by type, as the file holds them
         self._gguf = gguf
-        self._ops = ops
+        self._placement = placement
         self._type_overrides = type_overrides
         self._progress = progress
         self._bytes_done = 0
@@ -47,13 +48,14 @@ class FileWeights(WeightSource):
         quant_type = file_type
         if file_type.plain is not None:
             data, quant_type = plain_rows(file_type.plain, n_in, data), file_type.plain
-        bad_row = self._ops.first_nonfinite_row(quant_type.name, (n_rows, n_in), data)
+        ops = self._placement.ops_of(name)
+        bad_row = ops.first_nonfinite_row(quant_type.name, (n_rows, n_in), data)
         if bad_row is not None:
             raise tensor_error(
                 tensor, f"row {bad_row} of {n_rows} holds a {file_type.name} factor that is NaN or infinite"
             )
         try:
-            weights = [load_part(self._ops, quant_type.name, data, n_rows, part) for part in parts]
+            weights = [load_part(ops, quant_type.name, data, n_rows, part) for part in parts]
         except ValueError as error:
             raise tensor_error(tensor, f"cannot be loaded as {file_type.name}: {error}") from error
         self.type_bytes[file_type.name] = self.type_bytes.get(file_type.name, 0) + data.nbytes
@@ -65,9 +67,12 @@ class FileWeights(WeightSource):
         self._done(self._gguf.tensors[name], 0)
         return values
 
-    def to_device(self, values: np.ndarray) -> Array:
+    def to_device(self, values: np.ndarray, name: str = "") -> Array:
         self.bytes_held += values.nbytes
-        return self._ops.load_vector(values)
+        return self._placement.ops_of(name).load_vector(values)
+
+    def host_of(self, name: str) -> Ops | None:
+        return self._placement.host if self._placement.ops_of(name) is self._placement.host else None
 
     def _done(self, tensor: TensorInfo, nbytes_held: int) -> None:
         self.bytes_held += nbytes_held

@@ -5,6 +5,8 @@ Shazeer et al. 2017, arXiv:1701.06538; shared experts, which every token passes:
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.metadata_reader import MetadataReader
 from engine.models.config import MAX_WIDTH, ModelConfig
 from engine.models.parts import FeedForward, feed_forward_of
@@ -39,7 +41,11 @@ class MoeConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class Experts:
-    """residual + the weighted sum of the chosen experts (+ shared ones). Names as in GGUF."""
+    """residual + the weighted sum of the chosen experts (+ shared ones). Names as in GGUF.
+
+    host: the backend of the router and the experts where that is another than the model's; the shared ones are
+    computed meanwhile. The sum and its bits are the same.
+    """
 
     routing: Routing
     ffn_gate_inp: QuantTensor  # [n_expert, n_embd]
@@ -48,13 +54,33 @@ class Experts:
     ffn_up_exps: QuantStack  # [n_expert, n_ff, n_embd]
     ffn_down_exps: QuantStack  # [n_expert, n_embd, n_ff]
     shared: FeedForward | None
+    host: Ops | None
 
     def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
         """[n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        if self.host is not None:
+            return self._forward_beside(ops, x, residual)
+        y = self._routed(ops, x, residual)
+        return y if self.shared is None else self.shared.forward(ops, x, residual=y)
+
+    def _routed(self, ops: Ops, x: Array, residual: Array) -> Array:
+        """residual + the chosen experts."""
         routed = ops.route(ops.linear(x, self.ffn_gate_inp), self.exp_probs_b, self.routing)
         hidden = ops.gated_experts(x, self.ffn_gate_exps, self.ffn_up_exps, routed)
-        y = ops.experts_sum(hidden, self.ffn_down_exps, routed, residual)
-        return y if self.shared is None else self.shared.forward(ops, x, residual=y)
+        return ops.experts_sum(hidden, self.ffn_down_exps, routed, residual)
+
+    def _forward_beside(self, ops: Ops, x: Array, residual: Array) -> Array:
+        total, shared = ops.beside(
+            x, self._on_host, x.shape[1], lambda: self.shared.output(ops, x) if self.shared else None
+        )
+        y = ops.add(residual, total)
+        return y if shared is None else ops.add(y, shared)
+
+    def _on_host(self, x: np.ndarray) -> np.ndarray:
+        """Zero plus the sum of experts is that sum: it begins at zero (`experts_sum`)."""
+        assert self.host is not None
+        total: np.ndarray = self._routed(self.host, x, np.zeros_like(x))
+        return total
 
 
 def read_experts(
@@ -105,6 +131,7 @@ def build_experts(
         ffn_gate_exps=gate,
         ffn_up_exps=up,
         ffn_down_exps=weights.stack(prefix + "ffn_down_exps.weight", n, n_embd, n_ff),
+        host=weights.host_of(prefix + "ffn_down_exps.weight"),
         shared=feed_forward_of(weights, prefix, "_shexp", n_embd, n_ff_shared) if n_ff_shared else None,
     )
 

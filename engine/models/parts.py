@@ -24,6 +24,10 @@ class FeedForward:
         """residual + the network's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
         return projected(ops, self._gated(ops, x), self.ffn_down, self.ffn_down_bias, residual)
 
+    def output(self, ops: Ops, x: Array) -> Array:
+        """The network's output alone. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        return biased(ops, ops.linear(self._gated(ops, x), self.ffn_down), self.ffn_down_bias)
+
     def _gated(self, ops: Ops, x: Array) -> Array:
         """[n_tokens, n_ff]"""
         if self.ffn_gate_bias is None and self.ffn_up_bias is None:

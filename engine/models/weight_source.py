@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kernels.batches import Array
+from kernels.ops import Ops
 from kernels.quant_tensor import QuantStack, QuantTensor
 
 LINEAR = frozenset({"linear"})
@@ -36,8 +37,12 @@ class WeightSource(ABC):
         """Numbers that a builder reckons with. shape: the tensor's, as the file has it -> float32, rows first."""
 
     @abstractmethod
-    def to_device(self, values: np.ndarray) -> Array:
-        """What a builder worked out itself (rope frequencies), on the backend's device."""
+    def to_device(self, values: np.ndarray, name: str = "") -> Array:
+        """What a builder worked out itself (rope frequencies), on the backend's device; on that of tensor `name`."""
+
+    def host_of(self, name: str) -> Ops | None:
+        """The host's backend, where that holds the tensor and the model's own is another."""
+        return None
 
     def matrix(self, name: str, n_out: int, n_in: int, uses: frozenset[str] = LINEAR) -> QuantTensor:
         matrix: QuantTensor = self.parts(name, (n_in, n_out), [Part((n_out, n_in), uses=uses)])[0]
@@ -66,7 +71,7 @@ class WeightSource(ABC):
 
     def vector(self, name: str, n: int) -> Array:
         """A float32 vector on the backend's device."""
-        return self.to_device(self.host_vector(name, n))
+        return self.to_device(self.host_vector(name, n), name)
 
     def optional_vector(self, name: str, n: int) -> Array | None:
         """The vector, or None where the source has none of that name (biases)."""
