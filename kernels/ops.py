@@ -190,6 +190,9 @@ class Ops(ExpertOps, Protocol):
     def silu_mul(self, gate: Array, up: Array) -> Array:
         """silu(gate) * up, elementwise."""
 
+    def gelu_mul(self, gate: Array, up: Array) -> Array:
+        """gelu(gate) * up, elementwise; of the GELU with a tangent in it, Hendrycks and Gimpel, arXiv:1606.08415."""
+
     # What the last rows of logits are for.
 
     def choose(self, logits: Array, choices: Choices) -> Chosen:

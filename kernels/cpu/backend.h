@@ -220,13 +220,11 @@ public:
     }
 
     void silu_mul(const Floats& gate, const Floats& up, const FloatsOut& out) {
-        require_same_shape(gate, up, "silu_mul: gate and up have one shape");
-        require_same_shape(gate, out, "silu_mul: out has the shape of gate");
-        const float *g = gate.data(), *u = up.data();
-        float* y = out.data();
-        perform("silu_mul", [this, g, u, y, n = int64_t(gate.size())] {
-            rows_in_parallel(n, 1, [&](int64_t first, int64_t count) { vectors_.silu_mul(g + first, u + first, count, y + first); });
-        });
+        activated_mul("silu_mul", vectors_.silu_mul, gate, up, out);
+    }
+
+    void gelu_mul(const Floats& gate, const Floats& up, const FloatsOut& out) {
+        activated_mul("gelu_mul", vectors_.gelu_mul, gate, up, out);
     }
 
     void exp(const Floats& x, const FloatsOut& out) {
@@ -429,6 +427,17 @@ private:
             require_ids(&pass.changes[change].token_id, 1, pass.n_vocab, "changed token");
         require(!row.n_unread || i < pass.n_tokens, "choose: a row's token is not in the pass");
         if (row.n_unread) require_ids(pass.token_ids + i, 1, pass.n_vocab, "token id");
+    }
+
+    void activated_mul(const char* name, void (*activate)(const float*, const float*, int64_t, float*), const Floats& gate,
+                       const Floats& up, const FloatsOut& out) {
+        require_same_shape(gate, up, "silu_mul, gelu_mul: gate and up have one shape");
+        require_same_shape(gate, out, "silu_mul, gelu_mul: out has the shape of gate");
+        const float *g = gate.data(), *u = up.data();
+        float* y = out.data();
+        perform(name, [this, activate, g, u, y, n = int64_t(gate.size())] {
+            rows_in_parallel(n, 1, [&](int64_t first, int64_t count) { activate(g + first, u + first, count, y + first); });
+        });
     }
 
     // f(first, count) over ranges of rows of about kChunkFloats each.

@@ -56,6 +56,7 @@ NB_MODULE(_native, module) {
         .def("take_rows", &Backend::take_rows, "x"_a.noconvert(), "rows"_a.noconvert(), "out"_a.noconvert())
         .def("rms_norm", &Backend::rms_norm, "x"_a.noconvert(), "weight"_a.noconvert(), "eps"_a, "out"_a.noconvert())
         .def("silu_mul", &Backend::silu_mul, "gate"_a.noconvert(), "up"_a.noconvert(), "out"_a.noconvert())
+        .def("gelu_mul", &Backend::gelu_mul, "gate"_a.noconvert(), "up"_a.noconvert(), "out"_a.noconvert())
         .def("exp", &Backend::exp, "x"_a.noconvert(), "out"_a.noconvert())
         .def("add", &Backend::add, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert())
         .def("add_bias", &Backend::add_bias, "x"_a.noconvert(), "bias"_a.noconvert(), "out"_a.noconvert())

@@ -257,6 +257,11 @@ class CpuOps(CpuExpertOps):
         self._native.silu_mul(gate, up, out)
         return out
 
+    def gelu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        out = self._arena.take(*gate.shape)
+        self._native.gelu_mul(gate, up, out)
+        return out
+
     def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
         n_rows = len(logits)
         tokens = self._arena.take(n_rows, 2)

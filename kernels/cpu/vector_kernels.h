@@ -54,6 +54,8 @@ struct VectorKernels {
     void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, int64_t n_rows, float* y);
     // y = gate / (1 + exp(-gate)) * up
     void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+    // y = gelu(gate) * up, with the tangent's exponential
+    void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* y);
     // y = exp(x), the one exponential that silu_mul and attention have too. y may be x.
     void (*exp)(const float* x, int64_t n, float* y);
     // One head of k, v [n_head_kv, head_dim] of one token into slot = block_id * block_size + offset.

@@ -1,4 +1,4 @@
-// The exponential, RMS norm and gated SiLU over the vectors of simd.h.
+// The exponential, RMS norm, gated SiLU and gated GELU over the vectors of simd.h.
 #pragma once
 
 #include "cpu/simd.h"
@@ -61,6 +61,18 @@ static void silu_mul(const float* gate, const float* up, int64_t n, float* y) {
         const F32 g = load_first(gate + i, lanes);
         const F32 silu = div(g, add(one, exponential(sub(zero, g))));
         store_first(y + i, mul(silu, load_first(up + i, lanes)), lanes);
+    }
+}
+
+// x / 2 * (1 + tanh(y)) = x / (1 + exp(-2 y)), y = sqrt(2 / pi) * x * (1 + 0.044715 x^2)
+static void gelu_mul(const float* gate, const float* up, int64_t n, float* y) {
+    const F32 one = splat(1.0f), cubic = splat(0.044715f), minus_slope = splat(-1.5957691216f);
+    for (int64_t i = 0; i < n; i += 16) {
+        const int lanes = int(n - i < 16 ? n - i : 16);
+        const F32 g = load_first(gate + i, lanes);
+        const F32 minus_twice_y = mul(mul(minus_slope, g), fma(mul(g, g), cubic, one));
+        const F32 gelu = div(g, add(one, exponential(minus_twice_y)));
+        store_first(y + i, mul(gelu, load_first(up + i, lanes)), lanes);
     }
 }
 

@@ -7,7 +7,7 @@
 
 namespace espalier::ESPALIER_TIER {
 
-static const VectorKernels kVectorTable = {rms_norm, silu_mul,   exp_of,      store_kv,   attention,
+static const VectorKernels kVectorTable = {rms_norm, silu_mul,   gelu_mul,    exp_of,     store_kv,   attention,
                                            highest,  next_block, add_to_bins, next_draws,
                                            weighted_sum};
 

@@ -88,6 +88,18 @@ extern "C" __global__ void __launch_bounds__(kThreads) silu_mul(const float* gat
     if (q != nullptr) quantize_block(value, i / 32, quantized_row(q, dx, sums, token, n));
 }
 
+// ---- y = gelu(gate) * up, with the tangent's exponential.   grid (ceil(n / 256), n_tokens)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) gelu_mul(const float* gate, const float* up, int n, float* y, int8_t* q,
+                                                               float* dx, int* sums) {
+    const int i = blockIdx.x * kThreads + threadIdx.x, token = blockIdx.y;
+    if (i >= n) return;
+    const int64_t at = int64_t(token) * n + i;
+    const float g = gate[at], minus_twice_y = -1.5957691216f * g * fma_f32(g * g, 0.044715f, 1.0f);
+    const float value = g / (1.0f + exponential(minus_twice_y)) * up[at];
+    y[at] = value;
+    if (q != nullptr) quantize_block(value, i / 32, quantized_row(q, dx, sums, token, n));
+}
+
 // ---- z = x + y, all of n_values.   grid ceil(n_values / 256)   block 256
 extern "C" __global__ void __launch_bounds__(kThreads) add(const float* x, const float* y, int64_t n_values, float* z) {
     const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;

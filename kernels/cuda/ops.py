@@ -358,10 +358,16 @@ class CudaOps(CudaExpertOps):
         return out
 
     def silu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:
+        return self._activated_mul("silu_mul", gate, up)
+
+    def gelu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:
+        return self._activated_mul("gelu_mul", gate, up)
+
+    def _activated_mul(self, kernel: str, gate: DeviceArray, up: DeviceArray) -> DeviceArray:
         n_tokens, n = gate.shape
         out = self._activation(n_tokens, n)
         grid = (-(-n // THREADS), n_tokens)
-        self._run("activations", "silu_mul", grid, THREADS, gate, up, n, out, *_int8_form(out))
+        self._run("activations", kernel, grid, THREADS, gate, up, n, out, *_int8_form(out))
         return out
 
     def choose(self, logits: DeviceArray, choices: Choices) -> Chosen:

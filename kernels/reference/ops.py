@@ -14,7 +14,7 @@ from kernels.ops import KV_SPLIT, Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings
 from kernels.reference import choice
-from kernels.reference.activations import silu_mul
+from kernels.reference.activations import gelu_mul, silu_mul
 from kernels.reference.expert_ops import ReferenceExpertOps
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
@@ -173,6 +173,9 @@ class ReferenceOps(ReferenceExpertOps):
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
         return silu_mul(gate, up)
+
+    def gelu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        return gelu_mul(gate, up)
 
     def choose(self, logits: np.ndarray, choices: Choices) -> Chosen:
         return choice.choose(logits, choices)

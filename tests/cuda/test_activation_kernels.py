@@ -34,6 +34,11 @@ CASES: dict[str, tuple[str, tuple[Any, ...]]] = {
         "silu_mul",
         (np.array([[0, -0.0, 1e-30, -1e-30, 88, -88, 1e4, -1e4, np.inf]], np.float32), normal("up", 1, 9)),
     ),
+    **{f"gelu_mul {n}": ("gelu_mul", (normal("gate", 3, n), normal("up", 3, n))) for n in (1, 17, 288)},
+    "gelu_mul of the odd ones": (
+        "gelu_mul",
+        (np.array([[0, -0.0, 1e-30, -1e-30, 88, -88, 1e4, -1e4, np.inf]], np.float32), normal("up", 1, 9)),
+    ),
     "add": ("add", (normal("x", 3, 701), normal("y", 3, 701))),
     "add_bias": ("add_bias", (normal("x", 3, 701), normal("y", 701))),
     "scale_by_position": (

@@ -34,6 +34,7 @@ CASES: dict[str, Callable[[Any], np.ndarray]] = {
         for n in (1, 15, 64, 300, 5000)
     },
     **{f"silu_mul {n}": lambda ops, n=n: ops.silu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
+    **{f"gelu_mul {n}": lambda ops, n=n: ops.gelu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
     "add": lambda ops: ops.add(normal(7, 4001), normal(7, 4001)),
     "add_bias": lambda ops: ops.add_bias(normal(7, 4001), normal(4001)),
     "scale_by_position": lambda ops: ops.scale_by_position(
@@ -158,3 +159,9 @@ def test_arrays_of_another_type_or_layout_are_never_converted(cpu_ops: CpuOps) -
         cpu_ops.take_rows(good, np.array([0], np.int64))
     with pytest.raises(ValueError, match="block_size"):
         cpu_ops.new_cache(PagedGroup(1, 1, 16), 2, 20)
+
+
+def test_the_gated_gelu_is_the_one_with_a_tangent(reference_ops: Ops) -> None:
+    x = np.linspace(-9, 9, 1001).astype(np.float32)[None]
+    exact = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x.astype(np.float64) ** 3)))
+    np.testing.assert_allclose(reference_ops.gelu_mul(x, np.ones_like(x)), exact, rtol=3e-6, atol=1e-7)

@@ -172,6 +172,7 @@ def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
         exponentials,
         ops.rms_norm(x, normal(n), 1e-5),
         ops.silu_mul(x, y),
+        ops.gelu_mul(x, y),
         ops.add(x, y),
         ops.add_bias(x, normal(n)),
         ops.scale_by_position(x, ints(-1, 70, 7), normal(2), 4),
