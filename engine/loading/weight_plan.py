@@ -6,6 +6,7 @@ plan tells the memory that loading would take.
 """
 
 import fnmatch
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class WeightPlan(WeightSource):
         self._gguf = gguf
         self._type_overrides = type_overrides
         self._used: set[str] = set()
+        self._optional: dict[str, bool] = {}  # name -> whether the file has it
 
     def has(self, name: str) -> bool:
         return name in self._gguf.tensors
@@ -74,6 +76,16 @@ class WeightPlan(WeightSource):
         self.vector_bytes += values.nbytes
         return values
 
+    def optional_vector(self, name: str, n: int) -> Any:
+        self._optional[name] = self.has(name)
+        return super().optional_vector(name, n)
+
+    def missing_in_a_layer(self) -> str | None:
+        """The first optional tensor that the file does not have and has in another layer."""
+        present = {_of_any_layer(name) for name, is_there in self._optional.items() if is_there}
+        absent = (name for name, is_there in self._optional.items() if not is_there)
+        return next((name for name in absent if _of_any_layer(name) in present), None)
+
     def extras(self) -> list[str]:
         """Names of the tensors nobody asked for, in file order."""
         return [name for name in self._gguf.tensors if name not in self._used]
@@ -83,6 +95,8 @@ def plan_weights(gguf: GGUFFile, config: ModelConfig, type_overrides: Mapping[in
     """Raises ModelFileError for a tensor that is missing, has another shape, or that the model would leave out."""
     plan = WeightPlan(gguf, type_overrides)
     model = build_model(config, plan)
+    if missing := plan.missing_in_a_layer():
+        raise ModelFileError(f"{gguf.path}: tensor {shown(missing)} is missing; other layers have theirs")
     extras = {name: _harmless(name, config) for name in plan.extras()}
     unknown = [name for name, what in extras.items() if what is None]
     if unknown:
@@ -94,6 +108,10 @@ def plan_weights(gguf: GGUFFile, config: ModelConfig, type_overrides: Mapping[in
         )
     skipped = {name: what for name, what in extras.items() if what is not None}
     return LoadPlan(model, plan.matrices, plan.vector_bytes, skipped)
+
+
+def _of_any_layer(name: str) -> str:
+    return re.sub(r"^blk\.\d+\.", "blk.*.", name)
 
 
 def placeholder(quant_type: QuantType, part: Part) -> QuantTensor | QuantStack:
