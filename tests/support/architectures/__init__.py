@@ -32,7 +32,7 @@ MODELS: dict[str, RandomFile] = {
     ),
     "qwen35moe": qwen35(architecture="qwen35moe"),
     "qwen35moe in KT types": qwen35(
-        replace(WIDE, n_layer=4), Delta(n_v_head=8, width=64), "qwen35moe", types=KT_TYPES
+        replace(WIDE, n_layer=3), Delta(n_v_head=8, width=64), "qwen35moe", types=KT_TYPES
     ),
     "glm4moe": glm4moe(),
     "glm4moe without norms of heads, a layer of MTP (Air)": glm4moe(

@@ -47,7 +47,7 @@ def lite(sizes: Sizes = SMALL, latent: Latent = LITE) -> RandomFile:
 
 def v3(sizes: Sizes = SMALL, latent: Latent = V3, types: Mapping[str, str] = NO_TYPES) -> RandomFile:
     """DeepSeek V3: four groups of experts of which two are used, a bias that chooses, yarn."""
-    sizes = replace(sizes, n_expert=12, freq_base=1e4)
+    sizes = replace(sizes, n_expert=8, freq_base=1e4)
     keys = _keys(sizes, latent) | YARN | mixture_keys(sizes) | {
         "rope.scaling.yarn_log_multiplier": 0.1,
         "expert_group_count": 4,

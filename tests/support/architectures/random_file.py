@@ -42,7 +42,9 @@ class Sizes:
 
 
 SMALL = Sizes()
-WIDE = Sizes(n_embd=256, n_ff=512, head_dim=64, n_ff_expert=256)  # what blocks of 256 weights need
+WIDE = Sizes(
+    n_layer=2, n_expert=5, n_embd=256, n_ff=512, head_dim=64, n_ff_expert=256
+)  # what blocks of 256 weights need
 Shapes = dict[str, tuple[int, ...]]  # tensor name -> shape, rows before their length
 
 

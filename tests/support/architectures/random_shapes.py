@@ -71,7 +71,7 @@ def _deepseek2(rng: np.random.Generator) -> RandomFile:
     build = (lite, v3, flash)[rng.integers(3)]
     sizes = _sizes(rng, n_nextn=0)
     if build is v3:
-        sizes = replace(sizes, n_used=min(sizes.n_used, 6))  # of two groups of three
+        sizes = replace(sizes, n_used=min(sizes.n_used, 4))  # of two groups of two
     return build(sizes, _latent(rng, may_lack_query=build is lite))
 
 
