@@ -17,6 +17,7 @@ from kernels.batches import Array, AttentionBatch, LayerCache
 from kernels.cache_groups import CacheGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.expert_ops import ExpertOps
+from kernels.latent_ops import LatentOps
 from kernels.quant_tensor import QuantTensor
 from kernels.recordings import Recordings
 
@@ -36,7 +37,7 @@ class Rotation(NamedTuple):
     interleaved: bool
 
 
-class Ops(ExpertOps, Protocol):
+class Ops(ExpertOps, LatentOps, Protocol):
     """One backend."""
 
     name: str

@@ -7,21 +7,23 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, PagedGroup
+from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.kv_type import KV_TYPES
-from kernels.ops import KV_SPLIT, Result, Rotation
+from kernels.ops import Result, Rotation
 from kernels.quant_tensor import TYPES, QuantTensor, check_uses, checked_file_bytes
 from kernels.recordings import Recordings
 from kernels.reference import choice
 from kernels.reference.activations import gelu_mul, silu_mul
+from kernels.reference.attention import attend
 from kernels.reference.expert_ops import ReferenceExpertOps
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
+from kernels.reference.latent_ops import ReferenceLatentOps, new_latent_cache
 from kernels.reference.linear import linear_int8
 
 
-class ReferenceOps(ReferenceExpertOps):
+class ReferenceOps(ReferenceExpertOps, ReferenceLatentOps):
     """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"
@@ -45,7 +47,9 @@ class ReferenceOps(ReferenceExpertOps):
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)
 
-    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[LayerCache]:
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[Any]:
+        if isinstance(group, LatentGroup):
+            return new_latent_cache(group, n, block_size, kv_type)
         if not isinstance(group, PagedGroup):
             raise ValueError(f"the reference backend has no {type(group).__name__}")
         shape = (n, block_size, group.n_head_kv, group.head_dim)
@@ -168,7 +172,7 @@ class ReferenceOps(ReferenceExpertOps):
             k, v = (np.concatenate(values.take(blocks)) for values in (cache.k, cache.v))
             for token in range(start, end):
                 visible = context_len - (end - 1 - token)
-                out[token] = _attend(q[token], k[:visible], v[:visible], scale)
+                out[token] = attend(q[token], k[:visible], v[:visible], scale)
         return out
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -185,24 +189,3 @@ class ReferenceOps(ReferenceExpertOps):
 
     def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
         choice.pass_on(chosen, rows, token_ids)
-
-
-def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
-    """One token: q [n_head, head_dim], k and v [n_keys, n_head_kv, head_dim]. Splits are merged in order."""
-    group = q.shape[0] // k.shape[1]
-    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-    scores = np.einsum("hd,khd->hk", q, k) * np.float32(scale)
-    top, total, merged = _split(scores[:, :KV_SPLIT], v[:KV_SPLIT])
-    for first in range(KV_SPLIT, len(k), KV_SPLIT):
-        m, weight, o = _split(scores[:, first : first + KV_SPLIT], v[first : first + KV_SPLIT])
-        both = np.maximum(top, m)
-        old, new = np.exp(top - both), np.exp(m - both)
-        top, total, merged = both, total * old + weight * new, merged * old[:, None] + o * new[:, None]
-    return merged / total[:, None]
-
-
-def _split(scores: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Largest score, sum of exp(score - largest) and the values weighed by it: [n_head] twice, [n_head, head_dim]."""
-    m = scores.max(axis=1)
-    p = np.exp(scores - m[:, None])
-    return m, p.sum(axis=1), np.einsum("hk,khd->hd", p, v)

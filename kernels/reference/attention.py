@@ -1,0 +1,28 @@
+"""Attention of one token over the keys and values it may see."""
+
+import numpy as np
+
+from kernels.ops import KV_SPLIT
+
+
+def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
+    """One token: q [n_head, head_dim], k [n_keys, n_head_kv, head_dim], v [n_keys, n_head_kv, value_dim] -> [n_head,
+    value_dim]. Splits are merged in order.
+    """
+    group = q.shape[0] // k.shape[1]
+    k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+    scores = np.einsum("hd,khd->hk", q, k) * np.float32(scale)
+    top, total, merged = _split(scores[:, :KV_SPLIT], v[:KV_SPLIT])
+    for first in range(KV_SPLIT, len(k), KV_SPLIT):
+        m, weight, o = _split(scores[:, first : first + KV_SPLIT], v[first : first + KV_SPLIT])
+        both = np.maximum(top, m)
+        old, new = np.exp(top - both), np.exp(m - both)
+        top, total, merged = both, total * old + weight * new, merged * old[:, None] + o * new[:, None]
+    return merged / total[:, None]
+
+
+def _split(scores: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Largest score, sum of exp(score - largest) and the values weighed by it: [n_head] twice, [n_head, value_dim]."""
+    m = scores.max(axis=1)
+    p = np.exp(scores - m[:, None])
+    return m, p.sum(axis=1), np.einsum("hk,khd->hd", p, v)
