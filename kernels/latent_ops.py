@@ -1,8 +1,8 @@
 """The operations of multi-head latent attention in its absorbed form: part of `Ops` (ops.py).
 
-DeepSeek-V2, arXiv:2405.04434, 2.1. A cache of a `LatentGroup` holds one row for each token: the compressed latent, and
-after it the part of the key that is rotated. Every head scores the whole row, and the first numbers of the same row
-are its value: there is one copy of them, in f16 or q8_0. The matrices that take a head's query to the latent and
+DeepSeek-V2, arXiv:2405.04434, 2.1. A cache of a `LatentGroup` holds one row for each token: the compressed latent,
+and after it the part of the key that is rotated. Every head scores the whole row, and the first numbers of the same
+row are its value: there is one copy of them, in f16 or q8_0. The matrices that take a head's query to the latent and
 its result from there are stacks (`linear_heads` of expert_ops.py).
 """
 

@@ -1,100 +1,23 @@
-// Causal attention over a paged KV cache, for the queries of a few tokens and one KV head at a time.
-//
-// Scores put 16 keys in the lanes, outputs put 16 head dimensions there, so nothing is summed across lanes but the
-// softmax denominators. For each split of kKvSplit positions a query gets m = max score, l = sum of exp(score - m)
-// and o = sum of exp(score - m) * v; splits merge in order. Each sum runs in one order: dimensions ascending, keys
-// ascending. A key that a query may not see has the score -inf, and its value is never read for that query.
+// Causal attention over a paged KV cache, for the queries of a few tokens and one KV head at a time: where they lie, and
+// what is fetched ahead. The sums are those of attention_rows.h.
 #pragma once
 
-#include "cpu/cached_values.h"
-#include "cpu/vector_kernels.h"
-#include "cpu/vector_math.h"
+#include "cpu/attention_rows.h"
 
 namespace espalier::ESPALIER_TIER {
 
-constexpr int kScoreRows = 8;    // queries that share one conversion of 16 keys
-constexpr int kOutputRows = 4;   // queries and
-constexpr int kValuesAhead = 8;  // positions whose values go to the first-level cache early
-constexpr int kOutputDims = 64;  // dimensions that share one conversion of a value row
-
-// The queries of one item: row = token * group + head, and where each stops seeing.
-struct QueryTile {
-    int64_t n_rows, group, head_dim, head_dim_padded, first_position;
-    float* q;       // [n_rows, head_dim_padded]  scaled
-    float* scores;  // [n_rows, kKvSplit]
-    float* partial; // [n_rows, head_dim_padded]  o of this split
-    float* output;  // [n_rows, head_dim_padded]  merged o
-    float *m, *l, *merged_m, *merged_l;  // [n_rows]
-    CachedHead values[kKvSplit];         // of this split's positions
-
-    int64_t visible(int64_t row) const { return first_position + row / group + 1; }
-};
-
-static void lay_out(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch,
-                    QueryTile& t) {
-    const int64_t n_rows = item.n_tokens * shape.group, padded = cache.head_dim_padded();
-    t.n_rows = n_rows, t.group = shape.group, t.head_dim = cache.head_dim, t.head_dim_padded = padded;
-    t.first_position = item.first_position;
-    t.m = scratch;
-    t.l = t.m + n_rows, t.merged_m = t.l + n_rows, t.merged_l = t.merged_m + n_rows;
-    t.q = scratch + attention_row_numbers(n_rows);
-    t.scores = t.q + n_rows * padded;
-    t.partial = t.scores + n_rows * kKvSplit;
-    t.output = t.partial + n_rows * padded;
+static QueryTile tile_of(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch) {
+    QueryTile t;
+    t.n_rows = item.n_tokens * shape.group, t.group = shape.group, t.first_position = item.first_position;
+    t.key_dim = cache.head_dim, t.key_stride = t.value_stride = cache.head_dim_padded();
+    lay_out(scratch, t);
+    return t;
 }
 
 static inline const float* query_of(const float* q, const AttentionShape& shape, const AttentionItem& item,
                                     int64_t row, int64_t head_dim) {
     const int64_t token = item.first_token + row / shape.group;
     return q + (token * shape.n_head + item.head_kv * shape.group + row % shape.group) * head_dim;
-}
-
-static void load_queries(const float* q, const AttentionShape& shape, const AttentionItem& item, const QueryTile& t) {
-    for (int64_t row = 0; row < t.n_rows; ++row) {
-        const float* from = query_of(q, shape, item, row, t.head_dim);
-        for (int64_t d = 0; d < t.head_dim; ++d) t.q[row * t.head_dim_padded + d] = from[d] * shape.scale;
-    }
-}
-
-// Scores of kRows queries with 16 keys.
-template <class C, int kRows>
-static inline void score_keys(const float* q, int64_t q_stride, const CachedHead& keys, int64_t head_dim,
-                              int64_t block_size, F32* acc) {
-    for (int r = 0; r < kRows; ++r) acc[r] = splat(0.0f);
-    for (int64_t first = 0; first < head_dim; first += kKvScaleDims) {
-        const auto scale = C::key_scale(keys, first, block_size);
-        const int64_t last = first + kKvScaleDims < head_dim ? first + kKvScaleDims : head_dim;
-        for (int64_t d = first; d < last; ++d) {
-            const F32 key = C::load(keys, d * block_size, scale);
-#pragma GCC unroll 8
-            for (int r = 0; r < kRows; ++r) acc[r] = fma(splat(q[r * q_stride + d]), key, acc[r]);
-        }
-    }
-}
-
-static inline F32 lane_numbers() {
-    static const float numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return load(numbers);
-}
-
-template <class C, int kRows>
-static inline void score_rows(const QueryTile& t, int64_t row, const CachedHead& keys, int64_t block_size,
-                              int64_t position, int64_t column) {
-    F32 acc[kRows];
-    score_keys<C, kRows>(t.q + row * t.head_dim_padded, t.head_dim_padded, keys, t.head_dim, block_size, acc);
-    const F32 unseen = splat(-__builtin_inff());
-    for (int r = 0; r < kRows; ++r) {
-        const Mask seen = less(lane_numbers(), splat(float(t.visible(row + r) - position)));
-        store(t.scores + (row + r) * kKvSplit + column, select(seen, acc[r], unseen));
-    }
-}
-
-// Scores of the rows from `row` on: kRows at once while there are as many, then half as many ...
-template <class C, int kRows>
-static inline void score_rows_from(const QueryTile& t, int64_t row, const CachedHead& keys, int64_t block_size,
-                                   int64_t position, int64_t column) {
-    for (; row + kRows <= t.n_rows; row += kRows) score_rows<C, kRows>(t, row, keys, block_size, position, column);
-    if constexpr (kRows > 1) score_rows_from<C, kRows / 2>(t, row, keys, block_size, position, column);
 }
 
 // A head's blocks lie far apart, and what fetches ahead by itself stops at the end of each. So both halves of a split fetch
@@ -125,130 +48,29 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
     }
 }
 
-// Scores become exp(score - m); m and l of the split.
-static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
-    float* scores = t.scores + row * kKvSplit;
-    F32 largest = splat(-__builtin_inff());
-    for (int64_t c = 0; c < columns; c += 16) largest = max(largest, load(scores + c));
-    const float m = reduce_max(largest);
-    F32 sum = splat(0.0f);
-    for (int64_t c = 0; c < columns; c += 16) {
-        const F32 p = exponential(sub(load(scores + c), splat(m)));
-        store(scores + c, p);
-        sum = add(sum, p);
-    }
-    t.m[row] = m;
-    t.l[row] = reduce_add(sum);
-}
-
-// Where the values of a split's positions lie.
-template <class C>
-static void find_values(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
-    for (int64_t position = first; position < last;) {
-        const int64_t block = item.block_ids[position / cache.block_size];
-        for (int64_t offset = position % cache.block_size; offset < cache.block_size && position < last;
-             ++offset, ++position)
-            t.values[position - first] = C::values(cache, block, item.head_kv, offset);
-    }
-}
-
-// o of kRows queries, kVectors * 16 dimensions from `dim` on. The keys that all of them see share their conversion;
-// the few that only some see are added query by query: a weight of zero would let a NaN through.
-template <class C, int kRows, int kVectors>
-static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last, int64_t row, int64_t dim) {
-    F32 acc[kRows][kVectors];
-    for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) acc[r][v] = splat(0.0f);
-    const float* weights = t.scores + row * kKvSplit;
-    const int64_t n = last - first;
-    const int64_t seen = t.visible(row) - first;  // by the first row, which sees least
-    const int64_t shared = seen < 0 ? 0 : seen < n ? seen : n;
-    for (int64_t i = 0; i < shared; ++i) {
-        const int64_t ahead = i + kValuesAhead < n ? i + kValuesAhead : n - 1;
-        prefetch(t.values[ahead].data), prefetch(t.values[ahead].data + 64);
-        F32 value[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) value[v] = C::load_values(t.values[i], dim + 16 * v);
-#pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-            const F32 weight = splat(weights[r * kKvSplit + i]);
-#pragma GCC unroll 4
-            for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
-        }
-    }
-    for (int r = 1; r < kRows; ++r) {
-        const int64_t end = t.visible(row + r) - first < n ? t.visible(row + r) - first : n;
-        for (int64_t i = shared; i < end; ++i) {
-            const F32 weight = splat(weights[r * kKvSplit + i]);
-            for (int v = 0; v < kVectors; ++v)
-                acc[r][v] = fma(weight, C::load_values(t.values[i], dim + 16 * v), acc[r][v]);
-        }
-    }
-    for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) store(t.partial + (row + r) * t.head_dim_padded + dim + 16 * v, acc[r][v]);
-}
-
-template <class C, int kRows>
-static inline void weigh_rows(const QueryTile& t, int64_t first, int64_t last, int64_t row) {
-    int64_t dim = 0;
-    for (; dim + kOutputDims <= t.head_dim_padded; dim += kOutputDims)
-        weigh_values<C, kRows, kOutputDims / 16>(t, first, last, row, dim);
-    for (; dim < t.head_dim_padded; dim += 16) weigh_values<C, kRows, 1>(t, first, last, row, dim);
-}
-
-// The split's (m, l, o) of one query joins what came before.
-static void merge_row(const QueryTile& t, int64_t row, bool first_split) {
-    float* merged = t.output + row * t.head_dim_padded;
-    const float* partial = t.partial + row * t.head_dim_padded;
-    const float m = t.m[row], before = t.merged_m[row];
-    if (first_split) {
-        t.merged_m[row] = m, t.merged_l[row] = t.l[row];
-        for (int64_t d = 0; d < t.head_dim_padded; d += 16) store(merged + d, load(partial + d));
-        return;
-    }
-    const float both = before > m ? before : m;
-    const F32 old_share = exponential(splat(before - both)), new_share = exponential(splat(m - both));
-    t.merged_m[row] = both;
-    t.merged_l[row] = reduce_max(fma(splat(t.l[row]), new_share, mul(splat(t.merged_l[row]), old_share)));
-    for (int64_t d = 0; d < t.head_dim_padded; d += 16)
-        store(merged + d, fma(load(partial + d), new_share, mul(load(merged + d), old_share)));
-}
-
 template <class C>
 static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
     score_split<C>(t, cache, item, first, last);
     const int64_t columns = (last - first + 15) / 16 * 16;
     const int64_t end = t.visible(t.n_rows - 1);
-    int64_t row = 0, ahead = last;
-    for (; row < t.n_rows; ++row) {
+    int64_t ahead = last;
+    for (int64_t row = 0; row < t.n_rows; ++row) {
         softmax_row(t, row, columns);
         for (; ahead < last + kKvSplit * (row + 1) / t.n_rows; ahead += 16) prefetch_keys(cache, item, ahead, end);
     }
-    find_values<C>(t, cache, item, first, last);
-    row = 0;
-    for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<C, kOutputRows>(t, first, last, row);
-    for (; row < t.n_rows; ++row) weigh_rows<C, 1>(t, first, last, row);
-    for (row = 0; row < t.n_rows; ++row)
-        if (t.visible(row) > first) merge_row(t, row, first == 0);
+    weigh_split<C>(t, cache, item, first, last);
 }
 
 template <class C>
 static void attend(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
                    float* scratch, float* y) {
-    QueryTile t;
-    lay_out(cache, shape, item, scratch, t);
-    load_queries(q, shape, item, t);
+    QueryTile t = tile_of(cache, shape, item, scratch);
+    for (int64_t row = 0; row < t.n_rows; ++row) load_query(query_of(q, shape, item, row, t.key_dim), shape.scale, t, row);
     const int64_t end = t.visible(t.n_rows - 1);
     for (int64_t first = 0; first < end; first += kKvSplit)
         attend_split<C>(t, cache, item, first, end < first + kKvSplit ? end : first + kKvSplit);
-    for (int64_t row = 0; row < t.n_rows; ++row) {
-        float* out = y + (query_of(q, shape, item, row, t.head_dim) - q);
-        const F32 l = splat(t.merged_l[row]);
-        for (int64_t d = 0; d < t.head_dim; d += 16) {
-            const int lanes = int(t.head_dim - d < 16 ? t.head_dim - d : 16);
-            store_first(out + d, div(load(t.output + row * t.head_dim_padded + d), l), lanes);
-        }
-    }
+    for (int64_t row = 0; row < t.n_rows; ++row)
+        store_output(t, row, t.key_dim, y + (query_of(q, shape, item, row, t.key_dim) - q));
 }
 
 static void attention(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,

@@ -15,6 +15,7 @@
 #include "cpu/choice.h"
 #include "cpu/codeword_tree.h"
 #include "cpu/dispatch.h"
+#include "cpu/latent_pass.h"
 #include "cpu/linear.h"
 #include "cpu/packed_matrix.h"
 #include "cpu/paged_attention.h"
@@ -79,6 +80,8 @@ public:
     // What operations of other files run on.
     ThreadPool& pool() { return pool_; }
     StackRunner& stacks() { return stacks_; }
+    const VectorKernels& vectors() const { return vectors_; }
+    LatentAttention& latent_attention() { return latent_attention_; }
 
     // f(token, router) for each token, with a router of its thread.
     template <class F>
@@ -345,10 +348,7 @@ public:
         require(q.ndim() == 3 && dim(q, 2) == cache.head_dim && dim(q, 1) % cache.n_head_kv == 0,
                 "attention: q is [n_tokens, n_head, head_dim], n_head a multiple of the cache's");
         require_same_shape(q, out, "attention: out has the shape of q");
-        require(block_table.ndim() == 2 && query_start.size() == context_lens.size() + 1 && dim(block_table, 0) == int64_t(context_lens.size()),
-                "attention: query_start [n_seqs + 1], context_lens [n_seqs], block_table [n_seqs, max_blocks]");
-        const AttentionPass pass{query_start.data(), context_lens.data(), block_table.data(), int64_t(context_lens.size()),
-                                 dim(block_table, 1)};
+        const AttentionPass pass = pass_of(query_start, context_lens, block_table);
         const AttentionShape shape{dim(q, 1), dim(q, 1) / cache.n_head_kv, scale};
         const float* from = q.data();
         float* y = out.data();
@@ -460,19 +460,6 @@ private:
         for (int64_t i = 2 * half; i < head_dim; ++i) y[i] = x[i];
     }
 
-    static void check_pass(const AttentionPass& pass, const PagedCache& cache, int64_t n_tokens) {
-        require(pass.query_start[0] == 0 && pass.query_start[pass.n_seqs] == n_tokens, "attention: query_start does not span q");
-        for (int64_t seq = 0; seq < pass.n_seqs; ++seq) {
-            const int64_t n = pass.query_start[seq + 1] - pass.query_start[seq], context = pass.context_lens[seq];
-            require(n >= 0 && context >= n && context <= pass.max_blocks * cache.block_size,
-                    "attention: a context is shorter than its queries or longer than its blocks");
-            for (int64_t i = 0; i * cache.block_size < context; ++i) {
-                const int64_t block = pass.block_table[seq * pass.max_blocks + i];
-                if (block < 0 || block >= cache.n_blocks) refuse("block " + std::to_string(block) + " is not in the cache");
-            }
-        }
-    }
-
     const Tier& tier_;
     const KernelTable& linears_;
     const VectorKernels& vectors_;
@@ -480,6 +467,7 @@ private:
     LinearRunner linear_;
     StackRunner stacks_;
     PagedAttention attention_;
+    LatentAttention latent_attention_;
     std::vector<RowChooser> choosers_;  // one a thread, made at the first choice
     std::vector<Router> routers_;       // likewise
     std::unique_ptr<Program> recording_;

@@ -10,6 +10,7 @@
 #include "cpu/ceilings_bindings.h"
 #include "cpu/choice_bindings.h"
 #include "cpu/expert_bindings.h"
+#include "cpu/latent_bindings.h"
 #include "cpu/text_bindings.h"
 
 using namespace espalier;
@@ -72,4 +73,5 @@ NB_MODULE(_native, module) {
         .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
     bind_expert_ops(module, backend);
+    bind_latent_ops(backend);
 }

@@ -12,11 +12,12 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, PagedGroup
+from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup
 from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
 from kernels.cpu.expert_ops import CpuExpertOps
+from kernels.cpu.latent_ops import CpuLatentOps, new_latent_cache
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Result, Rotation
 from kernels.process_limits import default_threads
@@ -53,7 +54,7 @@ class Recording(NamedTuple):
     result: Any  # arrays `without_memory`: the arena has it
 
 
-class CpuOps(CpuExpertOps):
+class CpuOps(CpuExpertOps, CpuLatentOps):
     """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"
@@ -96,10 +97,12 @@ class CpuOps(CpuExpertOps):
     def load_vector(self, values: np.ndarray) -> np.ndarray:
         return np.array(values, np.float32).reshape(-1)
 
-    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[PagedCache]:
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[Any]:
         """block_size must be a multiple of 16: the lanes of the score kernel are keys."""
         if block_size % LANES:
             raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {LANES}")
+        if isinstance(group, LatentGroup):
+            return new_latent_cache(group, n, block_size, kv_type)
         if not isinstance(group, PagedGroup):
             raise ValueError(f"the CPU backend has no {type(group).__name__}")
         k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, group.head_dim)

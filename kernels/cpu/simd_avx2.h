@@ -71,6 +71,41 @@ static inline I32 round_to_int(F32 a) { return {_mm256_cvtps_epi32(a.lo), _mm256
 static inline I32 float_bits(F32 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
 static inline F32 bits_to_float(I32 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
 
+static inline __m256 low_pairs(__m256 a, __m256 b) {
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+static inline __m256 high_pairs(__m256 a, __m256 b) {
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+// Lane i of row j becomes lane j of row i, of eight rows of eight.
+static inline void transpose_eight(__m256* rows) {
+    __m256 t[8];
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        const __m256 a = _mm256_unpacklo_ps(rows[i], rows[i + 1]), b = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+        const __m256 c = _mm256_unpacklo_ps(rows[i + 2], rows[i + 3]), d = _mm256_unpackhi_ps(rows[i + 2], rows[i + 3]);
+        t[i] = low_pairs(a, c), t[i + 1] = high_pairs(a, c), t[i + 2] = low_pairs(b, d), t[i + 3] = high_pairs(b, d);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        rows[c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x20);
+        rows[4 + c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x31);
+    }
+}
+// Likewise of sixteen rows: the four quarters, of which two change places.
+static inline void transpose(F32* rows) {
+    __m256 quarters[4][8];
+    for (int i = 0; i < 8; ++i) {
+        quarters[0][i] = rows[i].lo, quarters[1][i] = rows[i].hi;
+        quarters[2][i] = rows[8 + i].lo, quarters[3][i] = rows[8 + i].hi;
+    }
+    for (int q = 0; q < 4; ++q) transpose_eight(quarters[q]);
+    for (int i = 0; i < 8; ++i) {
+        rows[i] = {quarters[0][i], quarters[2][i]};
+        rows[8 + i] = {quarters[1][i], quarters[3][i]};
+    }
+}
+
 static inline float reduce_add(F32 a) {
     const __m256 x = _mm256_add_ps(a.lo, a.hi);
     __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

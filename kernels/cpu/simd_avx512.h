@@ -61,6 +61,30 @@ static inline float reduce_max(F32 a) {
     return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
 
+// Lane i of row j becomes lane j of row i. First in the 4 x 4 corners of four rows, then the corners among themselves.
+static inline void transpose(F32* rows) {
+    __m512 t[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i].v, rows[i + 1].v));
+        const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i].v, rows[i + 1].v));
+        const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(rows[i + 2].v, rows[i + 3].v));
+        const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(rows[i + 2].v, rows[i + 3].v));
+        t[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)), t[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        t[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)), t[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        const __m512 even_low = _mm512_shuffle_f32x4(t[c], t[4 + c], 0x88), odd_low = _mm512_shuffle_f32x4(t[c], t[4 + c], 0xDD);
+        const __m512 even_high = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0x88);
+        const __m512 odd_high = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0xDD);
+        rows[c].v = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+        rows[8 + c].v = _mm512_shuffle_f32x4(even_low, even_high, 0xDD);
+        rows[4 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+        rows[12 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0xDD);
+    }
+}
+
 // Integers.
 static inline I32 splat(int32_t x) { return {_mm512_set1_epi32(x)}; }
 static inline I32 load(const int32_t* p) { return {_mm512_loadu_si512(p)}; }

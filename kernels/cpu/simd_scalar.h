@@ -142,6 +142,16 @@ static inline float reduce_max(F32 a) {
     return a.v[0];
 }
 
+// Lane i of row j becomes lane j of row i.
+static inline void transpose(F32* rows) {
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < i; j++) {
+            const float below = rows[i].v[j];
+            rows[i].v[j] = rows[j].v[i];
+            rows[j].v[i] = below;
+        }
+}
+
 // Integers.
 static inline I32 splat(int32_t x) {
     return each_i([=](int) { return x; });

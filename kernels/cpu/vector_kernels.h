@@ -26,6 +26,17 @@ struct AttentionShape {
     float scale;
 };
 
+// Queries of one sequence and the heads first_head .. first_head + n_heads - 1 of each token, over latents.
+struct LatentItem {
+    AttentionItem queries;  // head_kv = 0
+    int64_t first_head, n_heads;
+};
+
+struct LatentShape {
+    int64_t n_head, value_width;
+    float scale;
+};
+
 // Tokens of one row that are looked at together when one is chosen.
 constexpr int64_t kChoiceBlock = 64;
 // Logits in order of size: kMassBins of equal steps of exp2(x), then one for all whose mass is zero.
@@ -63,6 +74,11 @@ struct VectorKernels {
     // q, y [n_tokens, n_head, head_dim]; scratch of attention_scratch_floats().
     void (*attention)(const float* q, const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item,
                       float* scratch, float* y);
+    // One row of latents [head_dim] into a slot of a cache whose keys and values are the same rows (latent_attention.h).
+    void (*store_latent)(const float* row, const PagedCache& cache, int64_t slot);
+    // q [n_tokens, n_head, head_dim], y [n_tokens, n_head, value_width]; scratch of latent_scratch_floats().
+    void (*latent_attention)(const float* q, const PagedCache& cache, const LatentShape& shape, const LatentItem& item,
+                             float* scratch, float* y);
     // The highest of x; a NaN where x has a NaN or +infinity.
     float (*highest)(const float* x, int64_t n);
     // The start of the first block from `first` on, both multiples of kChoiceBlock, that has a value of at least `least`; n
@@ -80,8 +96,14 @@ struct VectorKernels {
 // Four floats a row; the vectors behind them stay on cache lines.
 inline int64_t attention_row_numbers(int64_t n_rows) { return (4 * n_rows + 15) / 16 * 16; }
 
-inline int64_t attention_scratch_floats(int64_t n_rows, int64_t head_dim_padded) {
-    return attention_row_numbers(n_rows) + n_rows * (kKvSplit + 3 * head_dim_padded);
+// Strides: numbers of a query and of an output, rounded up to 16.
+inline int64_t attention_scratch_floats(int64_t n_rows, int64_t key_stride, int64_t value_stride) {
+    return attention_row_numbers(n_rows) + n_rows * (kKvSplit + key_stride + 2 * value_stride);
+}
+
+// And sixteen rows of the cache.
+inline int64_t latent_scratch_floats(int64_t n_rows, int64_t key_stride, int64_t value_stride) {
+    return 16 * key_stride + attention_scratch_floats(n_rows, key_stride, value_stride);
 }
 
 const VectorKernels* vector_kernels_scalar();

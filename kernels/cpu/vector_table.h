@@ -3,12 +3,13 @@
 
 #include "cpu/attention.h"
 #include "cpu/choice_scan.h"
+#include "cpu/latent_attention.h"
 #include "cpu/weighted_sum.h"
 
 namespace espalier::ESPALIER_TIER {
 
-static const VectorKernels kVectorTable = {rms_norm, silu_mul,   gelu_mul,    exp_of,     store_kv,   attention,
-                                           highest,  next_block, add_to_bins, next_draws,
+static const VectorKernels kVectorTable = {rms_norm,     silu_mul,         gelu_mul, exp_of,     store_kv,    attention,
+                                           store_latent, latent_attention, highest,  next_block, add_to_bins, next_draws,
                                            weighted_sum};
 
 }  // namespace espalier::ESPALIER_TIER

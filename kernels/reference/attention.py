@@ -22,7 +22,7 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndar
 
 
 def _split(scores: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Largest score, sum of exp(score - largest) and the values weighed by it: [n_head] twice, [n_head, value_dim]."""
+    """Largest score, sum of exp(score - largest), each [n_head], and the values weighed by it [n_head, value_dim]."""
     m = scores.max(axis=1)
     p = np.exp(scores - m[:, None])
     return m, p.sum(axis=1), np.einsum("hk,khd->hd", p, v)
