@@ -15,25 +15,24 @@ from support.transcripts import config_of, transcripts
 NAMES = {model.architecture: name for name, model in MODELS.items()} | {
     model.architecture: name for name, model in MODELS.items() if model.types
 }
+KNOWN = [NAMES[architecture] for architecture in ARCHITECTURES if architecture in NAMES]
+WITH_EXPERTS = [name for name in KNOWN if "expert_count" in MODELS[name].keys]
+CASES = [(name, "cuda") for name in KNOWN]
+CASES += [
+    pytest.param(name, "cpu", marks=pytest.mark.slow) for name in WITH_EXPERTS
+]  # test_experts_on_host.py is quick
 
 
-#: One of experts and a latent cache; the emulator takes seconds for each.
-QUICK = "deepseek2"
-KNOWN = [
-    pytest.param(NAMES[architecture], marks=() if architecture == QUICK else pytest.mark.slow)
-    for architecture in ARCHITECTURES
-    if architecture in NAMES
-]
-
-
-@pytest.mark.parametrize("name", KNOWN)
-def test_requests_are_answered_as_on_the_cpu(tmp_path: Path, cpu_ops: Ops, cuda_ops: Ops, name: str) -> None:
+@pytest.mark.parametrize(("name", "experts"), CASES)
+def test_requests_are_answered_as_on_the_cpu(
+    tmp_path: Path, cpu_ops: Ops, cuda_ops: Ops, name: str, experts: str
+) -> None:
     """Two requests together, prompts in pieces, then decode steps that are recorded and replayed."""
     path = write_file(tmp_path / "m.gguf", MODELS[name], draw_tensors(MODELS[name]))
     answers = []
-    for ops in (cpu_ops, cuda_ops):
+    for ops, place in ((cpu_ops, "auto"), (cuda_ops, experts)):
         try:
-            loaded = load_model(path, ops)
+            loaded = load_model(path, ops, experts=place)
             engine = Engine(loaded, config_of(loaded, step_tokens=24))
         except (ValueError, EspalierError) as error:
             if "does not run" not in str(error):
