@@ -64,9 +64,10 @@ format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-# The reference pages in docs/, from the tables in the code.
+# The reference pages in docs/, from the tables in the code and the lists of published models.
 docs: $(VENV)/installed
 	$(VENV)/bin/python -m tools.reference_pages
+	PYTHONPATH=tests:. $(VENV)/bin/python -m support.models_page
 
 # docs/terminal.svg, from a real run.
 picture: $(VENV)/installed

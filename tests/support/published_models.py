@@ -40,6 +40,7 @@ class PublishedModel:
     """n_tensors and tensor_bytes: as the source counts them; bytes None where it does not.
 
     counts_row_scales: older lists leave out the 4 bytes that begin each row of IQ4_KT.
+    kt_recipes: how many recipes with KT types GGUF-Tool-Suite has of it at 384c1f8, and what sizes their names state.
     """
 
     name: str
@@ -49,12 +50,23 @@ class PublishedModel:
     n_tensors: int
     tensor_bytes: int | None
     counts_row_scales: bool
+    kt_recipes: Mapping[str, int] | None
     pre_tokenizer: str
     n_tokens: int
 
     @property
     def architecture(self) -> str:
         return str(self.keys["general.architecture"])
+
+    def key(self, name: str, default: Any = None) -> Any:
+        """The key of that name after the architecture's."""
+        return self.keys.get(f"{self.architecture}.{name}", default)
+
+    @property
+    def n_layer(self) -> int:
+        """That a forward pass computes."""
+        n: int = self.key("block_count") - self.key("nextn_predict_layers", 0)
+        return n
 
 
 def read_published(name: str) -> PublishedModel:
