@@ -137,7 +137,8 @@ WORDS = {
         "| selectattr(", "| list", "| length", "| batch(", "| groupby(", "| sort", "| indent(", "| urlize",
         "is defined", "is string", "is mapping", "not in", " ~ ", " ** ", "[::-1]", "%s", "strftime_now(",
         "raise_exception(", "add_generation_prompt", "bos_token", "<|im_start|>", "<think>", "**kwargs",
-        "*varargs", "caller()", "self",
+        "*varargs", "caller()", "self", "set m.a = ", "set messages[0].content = ", "do l.append(", "is undefined",
+        "functions", "datetime", "| from_json",
     ),
 }  # fmt: skip
 

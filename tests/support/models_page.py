@@ -66,7 +66,10 @@ def needed_bytes(model: PublishedModel, kt_type: str) -> float:
 
 
 def tables() -> str:
-    models = sorted(map(read_published, NAMES), key=lambda model: needed_bytes(model, "IQ4_KT"))
+    shown = (
+        read_published(name) for name in NAMES if not name.endswith("-MTP")
+    )  # those take what the others do
+    models = sorted(shown, key=lambda model: needed_bytes(model, "IQ4_KT"))
     types = [name.removesuffix("_KT") for name in KT_TYPES]
     sizes = markdown_table(
         ("model", "architecture", *types, "IQ4, not experts", "1024 tokens", "state", "published, GB"),
