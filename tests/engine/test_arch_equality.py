@@ -3,6 +3,9 @@
 On the CPU here; tests/cuda/test_cuda_architectures.py has the same engine on the emulated GPU.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ from support.architectures import MODELS
 from support.architectures.random_file import draw_tensors, write_file
 from support.forward_pass import logits_of
 from support.random_models import TOKEN_IDS
-from support.transcripts import PROMPTS, config_of, transcripts
+from support.transcripts import PROMPTS, Transcript, config_of, transcripts
 
 #: In KT types where there is such a model: rounded activations are what could depend on the company.
 NAMES = {model.architecture: name for name, model in MODELS.items()} | {
@@ -52,12 +55,18 @@ def test_a_prompt_cut_anywhere_gives_the_bits_of_the_whole_one(loaded: LoadedMod
         assert same_bits(logits_of(loaded, longer, within), logits_of(loaded, longer)), f"cut at {cuts}"
 
 
-def test_requests_are_answered_in_company_as_alone(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize("kv_type", ["f16", pytest.param("q8_0", marks=pytest.mark.slow)])
+def test_requests_are_answered_in_company_as_alone(loaded: LoadedModel, kv_type: str) -> None:
     """Tokens and each bit of their log-probabilities, of the prompts' too."""
-    alone = [transcripts(Engine(loaded, config_of(loaded)), [i])[i] for i in range(len(PROMPTS))]
+
+    def answers(which: Iterable[int], **options: Any) -> list[Transcript]:
+        engine = Engine(loaded, config_of(loaded, kv_type=kv_type, **options))
+        return list(transcripts(engine, which).values())
+
+    everyone = range(len(PROMPTS))
+    alone = [answers([i])[0] for i in everyone]
     for options in ({}, {"step_tokens": 7}, {"max_batch": 2}, {"kv_block_size": 16}):
-        together = transcripts(Engine(loaded, config_of(loaded, **options)), range(len(PROMPTS)))
-        assert [together[i] for i in range(len(PROMPTS))] == alone, options
+        assert answers(everyone, **options) == alone, options
 
 
 def test_requests_that_lose_their_blocks_go_on_as_if_they_had_not(
