@@ -37,7 +37,7 @@ def refusal(path: Path, model: RandomFile, tensors: Iterable[Tensor], ops: Ops) 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_missing_tensor_is_named(tmp_path: Path, cpu_ops: Ops, name: str) -> None:
-    """But for an output matrix in whose place the embedding's may stand, as it does everywhere but in MLA's models."""
+    """But for an output matrix: the embedding's may stand in its place, except in models with latent attention."""
     tensors, taken = draw_tensors(MODELS[name]), []
     for missing in one_of_each_kind(tensors):
         others = (tensor for tensor in tensors if tensor is not missing)
