@@ -67,24 +67,26 @@ def test_each_kind_of_tensor_is_needed(published):
     skipped = plan_weights(gguf, config, {}).skipped
     kinds = {(_kind(name), t.shape): name for name, t in gguf.tensors.items() if name not in skipped}
     for name in kinds.values():
-        tensor = gguf.tensors.pop(name)
-        error = refusal(gguf, config)
-        assert (error is not None and name in error) or _kind(name) in OPTIONAL, name
+        with pytest.MonkeyPatch.context() as patch:
+            patch.delitem(gguf.tensors, name)
+            error = refusal(gguf, config)
+        stem = name.rpartition(".")[0]  # some files have a weight where this one has a bias
+        assert (error is not None and stem in error) or _kind(name) in OPTIONAL, name
         assert error is None or "\n" not in error
-        gguf.tensors[name] = tensor
 
 
-def test_a_tensor_too_many_and_one_of_another_shape_are_named(published):
+def test_a_tensor_too_many_and_one_of_another_shape_are_named(published, monkeypatch):
     _, gguf, config = published
     name, tensor = next(item for item in gguf.tensors.items() if item[0].startswith("blk.0."))
-    gguf.tensors["blk.0.attn_sinks.weight"] = tensor
-    assert "no part of" in str(refusal(gguf, config))
-    del gguf.tensors["blk.0.attn_sinks.weight"]
-    gguf.tensors[name] = replace(tensor, shape=(tensor.shape[0] + 32, *tensor.shape[1:]))
-    error = str(refusal(gguf, config))
+    with monkeypatch.context() as patch:
+        patch.setitem(gguf.tensors, "blk.0.attn_sinks.weight", tensor)
+        assert "no part of" in str(refusal(gguf, config))
+    wider = replace(tensor, shape=(tensor.shape[0] + 32, *tensor.shape[1:]))
+    with monkeypatch.context() as patch:
+        patch.setitem(gguf.tensors, name, wider)
+        error = str(refusal(gguf, config))
     assert name in error
     assert "the hyperparameters give" in error
-    gguf.tensors[name] = tensor
 
 
 def refusal(gguf, config):
