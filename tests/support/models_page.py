@@ -5,7 +5,7 @@ both in tests/docs/test_models_page.py. Nothing here is measured.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kernels.quant_tensor import FILE_TYPES
@@ -69,13 +69,14 @@ def tables() -> str:
     shown = (
         read_published(name) for name in NAMES if not name.endswith("-MTP")
     )  # those take what the others do
-    models = sorted(shown, key=lambda model: needed_bytes(model, "IQ4_KT"))
+    needs = [(model, [needed_bytes(model, kt_type) for kt_type in KT_TYPES]) for model in shown]
+    needs.sort(key=lambda need: need[1][-1])
     types = [name.removesuffix("_KT") for name in KT_TYPES]
     sizes = markdown_table(
         ("model", "architecture", *types, "IQ4, not experts", "1024 tokens", "state", "published, GB"),
-        map(_size_row, models),
+        (_size_row(model) for model, _ in needs),
     )
-    rows = [row for memory in MEMORIES if (row := _memory_row(memory, models))[1]]
+    rows = [row for memory in MEMORIES if (row := _memory_row(memory, needs))[1]]
     fitting = markdown_table(("GiB", "the largest type that fits"), rows)
     return f"{sizes}\n\n{fitting}"
 
@@ -104,19 +105,19 @@ def _recipes(model: PublishedModel) -> str:
     return f"{low} to {high} ({n})" if low != high else f"{low} ({n})"
 
 
-def _memory_row(memory: int, models: list[PublishedModel]) -> tuple[str, str]:
-    """Only models that it holds in a larger type than the next smaller memory does."""
+def _memory_row(memory: int, needs: Sequence[tuple[PublishedModel, Sequence[float]]]) -> tuple[str, str]:
+    """Only models that it holds in a larger type than the next smaller memory does. needs: bytes by KT_TYPES."""
     smaller = max((m for m in MEMORIES if m < memory), default=0)
-    fitting = ((model, _largest_type(model, memory)) for model in models)
     better = [
-        f"{model.name} {kt_type[:3]}" for model, kt_type in fitting if kt_type > _largest_type(model, smaller)
+        f"{model.name} {KT_TYPES[n - 1][:3]}"
+        for model, sizes in needs
+        if (n := _n_fitting(sizes, memory)) > _n_fitting(sizes, smaller)
     ]
     return str(memory), ", ".join(better)
 
 
-def _largest_type(model: PublishedModel, memory: int) -> str:
-    """The empty string where not even the smallest fits. The names sort as the types do."""
-    return max((t for t in KT_TYPES if needed_bytes(model, t) <= memory * GIB), default="")
+def _n_fitting(sizes: Sequence[float], memory: int) -> int:
+    return sum(size <= memory * GIB for size in sizes)
 
 
 def page() -> str:
