@@ -14,6 +14,7 @@ _KINDS = {  # general.type, or general.architecture of files without it
     "mmproj": "the vision or audio part of a model (mmproj); give the language model's own file, which answers text",
     "clip": "the vision or audio part of a model (mmproj); give the language model's own file, which answers text",
     "controlvector": "a control vector and not a model; give the model that it steers",
+    "mtp": "only a model's layer for predicting further tokens (MTP); give the model's own file",
     "vocab": "a vocabulary without a model; give the file that has the weights too",
 }
 
@@ -32,6 +33,8 @@ def _kind(gguf: GGUFFile) -> str | None:
             return value
     if any(name.endswith((".lora_a", ".lora_b")) for name in gguf.tensors):
         return "adapter"
+    if "blk.0.attn_norm.weight" not in gguf.tensors and any(".nextn." in name for name in gguf.tensors):
+        return "mtp"
     if not gguf.tensors and "tokenizer.ggml.tokens" in gguf.metadata:
         return "vocab"
     return None

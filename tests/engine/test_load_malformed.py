@@ -185,6 +185,10 @@ WRONG = {
     "adapter of 2024": Wrong(
         "is a LoRA adapter", {}, lambda ts: [ts[0]._replace(name=f"blk.0.attn_q.weight.lora_{side}") for side in "ab"]
     ),
+    "layer for further tokens alone": Wrong(
+        "is only a model's layer for predicting", {},
+        lambda ts: [*without("blk.0.attn_norm.weight")(ts), ts[0]._replace(name="blk.1.nextn.eh_proj.weight")],
+    ),
     "imatrix": Wrong("is an importance matrix", {"general.type": "imatrix", "general.architecture": None}),
     "mmproj": Wrong("mmproj.*language model's own file", {"general.type": "mmproj", "general.architecture": "clip"}),
     "mmproj of 2024": Wrong("vision or audio part", {"general.architecture": "clip"}),
