@@ -26,3 +26,6 @@ class LatentOps(Protocol):
         As `attention` with one head of keys that all heads share: scores are scale * q.row, positions are summed in
         splits of KV_SPLIT, merged in order, and rows that a token may not see are not read for it.
         """
+
+    def concat(self, x: Array, y: Array) -> Array:
+        """[..., n] and [..., m], alike but for these -> [..., n + m]: a latent and the rotated part in one row."""

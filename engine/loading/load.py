@@ -136,8 +136,9 @@ def _notes(
     notes += _skipped_notes(plan.skipped)
     if config.n_ctx_max < config.n_ctx_train:
         notes.append(
-            f"attention reaches back {config.n_ctx_max} tokens of the {config.n_ctx_train} trained (a sliding "
-            f"window); requests are held to {config.n_ctx_max}, where that is the same as full attention"
+            f"attention reaches back {config.n_ctx_max} tokens of the {config.n_ctx_train} trained "
+            f"({config.context_limit}); requests are held to {config.n_ctx_max}, where that is the same as full "
+            "attention"
         )
     return tuple(notes)
 

@@ -180,7 +180,7 @@ class RandomWeights(SyntheticPlan):
     def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
         tensor = self._matrix(name, shape)
         data, n_rows = tensor.make(), int(np.prod(shape[1:]))
-        weights = [load_part(self._ops, tensor.type_name, data, n_rows, part) for part in parts]
+        weights = [load_part(self._ops, TYPES[tensor.type_name], data, n_rows, part) for part in parts]
         self._done(sum(weight.nbytes for weight in weights), data.nbytes)
         return weights
 

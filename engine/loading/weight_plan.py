@@ -16,6 +16,7 @@ from engine.errors import ModelFileError
 from engine.loading.byte_reader import shown
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
+from engine.loading.transposition import loaded_type
 from engine.models import ARCHITECTURES, build_model
 from engine.models.config import ModelConfig
 from engine.models.model import Model
@@ -64,7 +65,9 @@ class WeightPlan(WeightSource):
     def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
         tensor = find_tensor(self._gguf, name, shape)
         quant_type = self._type_overrides.get(tensor.ggml_type, tensor.type)
-        self.matrices += [PlannedMatrix(tensor, quant_type, part.shape, part.uses) for part in parts]
+        self.matrices += [
+            PlannedMatrix(tensor, loaded_type(quant_type, part), part.shape, part.uses) for part in parts
+        ]
         self._used.add(name)
         return [placeholder(quant_type, part) for part in parts]
 
@@ -116,6 +119,7 @@ def _of_any_layer(name: str) -> str:
 
 def placeholder(quant_type: QuantType, part: Part) -> QuantTensor | QuantStack:
     """A weight that has a type and a shape and no numbers."""
+    quant_type = loaded_type(quant_type, part)
     if len(part.shape) == 2:
         return QuantTensor(None, quant_type, (part.shape[0], part.shape[1]), 0)
     return QuantStack(None, quant_type, (part.shape[0], part.shape[1], part.shape[2]), 0)
@@ -134,7 +138,7 @@ def find_tensor(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> TensorInfo
         raise ModelFileError(
             f"{gguf.path}: tensor {shown(name)} is missing; the model needs one of shape {list(shape)}"
         )
-    if _without_ones(tensor.shape) != _without_ones(shape):
+    if _without_ones(shape) not in (_without_ones(tensor.shape), _as_stack(tensor.shape, shape)):
         raise tensor_error(
             tensor, f"has the shape {list(tensor.shape)}; the hyperparameters give {list(shape)}"
         )
@@ -145,6 +149,12 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     """[n, 1] is a vector, and [n, m, 1] a matrix."""
     n_axes = max((i + 1 for i, n in enumerate(shape) if n != 1), default=1)
     return shape[:n_axes]
+
+
+def _as_stack(found: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a stack where what was found is its matrices one below the other, as ik_llama.cpp writes MLA's."""
+    is_flat = len(shape) == 3 and found == (shape[0], shape[1] * shape[2])
+    return _without_ones(shape) if is_flat else None
 
 
 def read_floats(gguf: GGUFFile, name: str, shape: tuple[int, ...]) -> np.ndarray:

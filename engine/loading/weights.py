@@ -8,6 +8,7 @@ import numpy as np
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.gguf_index import TensorInfo
 from engine.loading.placement import Placement
+from engine.loading.transposition import loaded_type, transposed
 from engine.loading.weight_plan import find_tensor, read_floats, tensor_error
 from engine.models.weight_source import Part, WeightSource
 from kernels.batches import Array
@@ -55,7 +56,7 @@ class FileWeights(WeightSource):
                 tensor, f"row {bad_row} of {n_rows} holds a {file_type.name} factor that is NaN or infinite"
             )
         try:
-            weights = [load_part(ops, quant_type.name, data, n_rows, part) for part in parts]
+            weights = [load_part(ops, quant_type, data, n_rows, part) for part in parts]
         except ValueError as error:
             raise tensor_error(tensor, f"cannot be loaded as {file_type.name}: {error}") from error
         self.type_bytes[file_type.name] = self.type_bytes.get(file_type.name, 0) + data.nbytes
@@ -82,10 +83,13 @@ class FileWeights(WeightSource):
 
 
 def load_part(
-    ops: Ops, type_name: str, data: np.ndarray, n_rows: int, part: Part
+    ops: Ops, quant_type: QuantType, data: np.ndarray, n_rows: int, part: Part
 ) -> QuantTensor | QuantStack:
     """data: the file bytes of n_rows rows. Raises ValueError as `Ops.load_quant` and `Ops.load_stack`."""
     chosen = data if part.rows is None else data.reshape(n_rows, -1)[part.rows].reshape(-1)
+    type_name = loaded_type(quant_type, part).name
+    if part.transposed:
+        chosen = transposed(quant_type, chosen, part.shape)
     if len(part.shape) == 2:
         return ops.load_quant(type_name, (part.shape[0], part.shape[1]), chosen, part.uses)
     return ops.load_stack(type_name, (part.shape[0], part.shape[1], part.shape[2]), chosen)

@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from engine.metadata_reader import MetadataReader
-from engine.models import glm4moe, llama, mistral3, qwen2, qwen3, qwen3moe
+from engine.models import deepseek2, glm4moe, glm_dsa, llama, mistral3, qwen2, qwen3, qwen3moe
 from engine.models.config import ModelConfig, read_dense_config
 from engine.models.model import Model
 from engine.models.weight_source import WeightSource
@@ -38,6 +38,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         about="Qwen3-VL, mixtures of experts: its text part, which is qwen3moe"
     ),
     "glm4moe": _of(glm4moe),
+    "deepseek2": _of(deepseek2),
+    "glm-dsa": _of(glm_dsa),
     "mistral3": _of(mistral3),
 }
 

@@ -55,6 +55,11 @@ class ModelConfig:
         """The longest sequence computed as trained: attention is full, and within the window that is the same."""
         return min(self.n_ctx_train, self.sliding_window or self.n_ctx_train)
 
+    @property
+    def context_limit(self) -> str:
+        """What makes n_ctx_max less than n_ctx_train."""
+        return "a sliding window"
+
 
 def read_dense_config(keys: MetadataReader) -> ModelConfig:
     """The config of an architecture that has the common keys and no others."""
@@ -62,18 +67,23 @@ def read_dense_config(keys: MetadataReader) -> ModelConfig:
 
 
 def base_fields(
-    keys: MetadataReader, *, predicts_further: bool = False, n_ff: int | None = None
+    keys: MetadataReader,
+    *,
+    predicts_further: bool = False,
+    n_ff: int | None = None,
+    head_dim: int | None = None,
 ) -> dict[str, Any]:
     """The fields of ModelConfig, for it and for what derives from it.
 
     predicts_further: the last of block_count may be MTP layers. n_ff: for a missing feed_forward_length.
+    head_dim: None where the file's key_length gives it, and its value_length is the same.
     Raises ModelFileError naming the key and its value.
     """
     n_embd = keys.integer("embedding_length", 1, MAX_WIDTH)
     n_extra_layers = keys.integer("nextn_predict_layers", 0, 64, default=0) if predicts_further else 0
     n_blocks = keys.integer("block_count", 1 + n_extra_layers, MAX_LAYERS)
     n_head = keys.integer_of_layers("attention.head_count", n_blocks, 1, MAX_HEADS)
-    head_dim = _head_dim(keys, n_embd, n_head)
+    head_dim = _head_dim(keys, n_embd, n_head) if head_dim is None else head_dim
     n_ctx_train = keys.integer("context_length", 1, MAX_CONTEXT)
     least_ff = 1 if n_ff is None else 0
     return {

@@ -20,6 +20,7 @@ class Part(NamedTuple):
     shape: tuple[int, ...]  # (n_out, n_in), or (n, n_out, n_in) for a stack
     rows: np.ndarray | None = None  # of the tensor, int64; None: all, in their order
     uses: frozenset[str] = LINEAR
+    transposed: bool = False  # a stack: the rows are the columns of its matrices
 
 
 class WeightSource(ABC):

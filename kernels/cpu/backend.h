@@ -83,6 +83,16 @@ public:
     const VectorKernels& vectors() const { return vectors_; }
     LatentAttention& latent_attention() { return latent_attention_; }
 
+    // f(first, count) over ranges of rows of about kChunkFloats each.
+    template <class F>
+    void rows_in_parallel(int64_t n_rows, int64_t row_floats, F f) {
+        const int64_t rows = kChunkFloats / row_floats > 0 ? kChunkFloats / row_floats : 1;
+        pool_.run((n_rows + rows - 1) / rows, [&](int64_t chunk, int) {
+            const int64_t first = chunk * rows;
+            f(first, n_rows - first < rows ? n_rows - first : rows);
+        });
+    }
+
     // f(token, router) for each token, with a router of its thread.
     template <class F>
     void tokens_in_parallel(int64_t n_tokens, int64_t token_floats, F f) {
@@ -437,16 +447,6 @@ private:
         float* y = out.data();
         perform(name, [this, activate, g, u, y, n = int64_t(gate.size())] {
             rows_in_parallel(n, 1, [&](int64_t first, int64_t count) { activate(g + first, u + first, count, y + first); });
-        });
-    }
-
-    // f(first, count) over ranges of rows of about kChunkFloats each.
-    template <class F>
-    void rows_in_parallel(int64_t n_rows, int64_t row_floats, F f) {
-        const int64_t rows = kChunkFloats / row_floats > 0 ? kChunkFloats / row_floats : 1;
-        pool_.run((n_rows + rows - 1) / rows, [&](int64_t chunk, int) {
-            const int64_t first = chunk * rows;
-            f(first, n_rows - first < rows ? n_rows - first : rows);
         });
     }
 

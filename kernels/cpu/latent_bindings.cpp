@@ -46,12 +46,31 @@ static void latent_attention(Backend& backend, const Floats& q, const std::strin
     });
 }
 
+static void concat(Backend& backend, const Floats& x, const Floats& y, const FloatsOut& out) {
+    const size_t last = x.ndim() - 1;
+    bool alike = x.ndim() > 0 && y.ndim() == x.ndim() && out.ndim() == x.ndim() && out.shape(last) == x.shape(last) + y.shape(last);
+    for (size_t i = 0; alike && i < last; ++i) alike = x.shape(i) == y.shape(i) && x.shape(i) == out.shape(i);
+    require(alike && dim(x, last) > 0, "concat: x is [..., n], y [..., m], out [..., n + m]");
+    const int64_t n = dim(x, last), m = dim(y, last), n_rows = int64_t(x.size()) / n;
+    const float *from_x = x.data(), *from_y = y.data();
+    float* to = out.data();
+    backend.perform("concat", [&backend, from_x, from_y, to, n, m, n_rows] {
+        backend.rows_in_parallel(n_rows, n + m, [&](int64_t first, int64_t count) {
+            for (int64_t row = first; row < first + count; ++row) {
+                std::copy_n(from_x + row * n, n, to + row * (n + m));
+                std::copy_n(from_y + row * m, m, to + row * (n + m) + n);
+            }
+        });
+    });
+}
+
 void bind_latent_ops(nb::class_<Backend>& backend) {
     using namespace nb::literals;
     backend.def("store_latent", store_latent, "rows"_a.noconvert(), "kv_type"_a, "cache"_a.noconvert(), "block_size"_a, "width"_a,
                 "slots"_a.noconvert())
         .def("latent_attention", latent_attention, "q"_a.noconvert(), "kv_type"_a, "cache"_a.noconvert(), "block_size"_a, "width"_a,
-             "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+             "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert())
+        .def("concat", concat, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert());
 }
 
 }  // namespace espalier

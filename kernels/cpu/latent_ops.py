@@ -36,6 +36,11 @@ class CpuLatentOps:
         self._native.latent_attention(q, *cache[:-1], *batch, scale, out)
         return out
 
+    def concat(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        out = self._arena.take(*x.shape[:-1], x.shape[-1] + y.shape[-1])
+        self._native.concat(x, y, out)
+        return out
+
 
 def new_latent_cache(group: LatentGroup, n_blocks: int, block_size: int, kv_type: str) -> list[LatentCache]:
     """One cache a layer. Zeroed."""

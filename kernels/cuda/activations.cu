@@ -77,6 +77,13 @@ extern "C" __global__ void __launch_bounds__(kThreads) rms_norm(const float* x, 
     }
 }
 
+// ---- out [n_rows, n + m]: a row of x [n_rows, n], then one of y [n_rows, m].   grid (n_rows, ceil((n + m) / 256))   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) concat(const float* x, const float* y, int n, int m, float* out) {
+    const int i = blockIdx.y * kThreads + threadIdx.x;
+    const int64_t row = blockIdx.x;
+    if (i < n + m) out[row * (n + m) + i] = i < n ? x[row * n + i] : y[row * m + i - n];
+}
+
 // ---- y = gate / (1 + exp(-gate)) * up.   grid (ceil(n / 256), n_tokens)   block 256
 extern "C" __global__ void __launch_bounds__(kThreads) silu_mul(const float* gate, const float* up, int n, float* y, int8_t* q,
                                                                float* dx, int* sums) {

@@ -87,7 +87,7 @@ _ACTIVATIONS = KernelModule(
     "activations.cu",
     (
         *("quantize_activations", "quantize_planes", "add_planes", "rms_norm", "silu_mul", "gelu_mul", "add"),
-        *("add_bias", "take_rows", "scale_by_position", "rope_angles", "rope"),
+        *("add_bias", "concat", "take_rows", "scale_by_position", "rope_angles", "rope"),
     ),
     hot=frozenset({"quantize_activations", "quantize_planes", "rms_norm", "silu_mul"}),
 )

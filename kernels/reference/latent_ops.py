@@ -37,6 +37,9 @@ class ReferenceLatentOps:
                 out[token] = attend(q[token], seen, seen[..., : cache.value_width], scale)
         return out
 
+    def concat(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.concatenate([x, y], axis=-1)
+
 
 def new_latent_cache(group: LatentGroup, n_blocks: int, block_size: int, kv_type: str) -> list[LatentCache]:
     """One cache a layer. Zeroed."""

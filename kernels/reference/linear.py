@@ -16,13 +16,17 @@ SMALLEST_NORMAL = np.float32(2.0**-126)
 
 def linear_exact(x: np.ndarray, type_name: str, data: np.ndarray, n_out: int) -> np.ndarray:
     """x [n_tokens, n_in] float32 -> float64 [n_tokens, n_out], the inference gain included."""
-    n_in = x.shape[1]
+    return x.astype(np.float64) @ linear_weights(type_name, data, n_out, x.shape[1]).T
+
+
+def linear_weights(type_name: str, data: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """What a linear multiplies with: the plain weights times the gain, float64 [n_out, n_in]."""
     weights = dequantize(type_name, data, n_out, n_in).astype(np.float64)
-    if type_name not in DENSE:
-        blocks = decode(type_name, data, n_out, n_in)
-        mean = 0.0 if blocks.mean is None else blocks.mean.astype(np.float64)[:, None]
-        weights = (weights - mean) * float(np.float32(blocks.gain)) + mean
-    return x.astype(np.float64) @ weights.T
+    if type_name in DENSE:
+        return weights
+    blocks = decode(type_name, data, n_out, n_in)
+    mean = 0.0 if blocks.mean is None else blocks.mean.astype(np.float64)[:, None]
+    return (weights - mean) * float(np.float32(blocks.gain)) + mean
 
 
 def quantize_activations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, tuple[Any, ...]]] = {
         (np.array([[0, -0.0, 1e-30, -1e-30, 88, -88, 1e4, -1e4, np.inf]], np.float32), normal("up", 1, 9)),
     ),
     "add": ("add", (normal("x", 3, 701), normal("y", 3, 701))),
+    "concat": ("concat", (normal("x", 3, 5, 301), normal("y", 3, 5, 64))),
     "add_bias": ("add_bias", (normal("x", 3, 701), normal("y", 701))),
     "scale_by_position": (
         "scale_by_position",

@@ -40,6 +40,7 @@ CASES: dict[str, Callable[[Any], np.ndarray]] = {
     "scale_by_position": lambda ops: ops.scale_by_position(
         normal(6, 37), ints(-1, 0, 15, 16, 47, 90), normal(4), 16
     ),
+    "concat": lambda ops: ops.concat(normal(9, 3, 33), normal(9, 3, 5)),
     "take_rows": lambda ops: ops.take_rows(normal(9, 33), ints(8, 0, 0, 3)),
     "rope_angles": lambda ops: ops.rope_angles(
         ints(0, 1, 5, 100_000), np.float32(10000.0) ** -normal(24), 1.2
