@@ -66,9 +66,7 @@ def needed_bytes(model: PublishedModel, kt_type: str) -> float:
 
 
 def tables() -> str:
-    shown = (
-        read_published(name) for name in NAMES if not name.endswith("-MTP")
-    )  # those take what the others do
+    shown = (read_published(name) for name in NAMES if "(" not in name)  # other forms take what they do
     needs = [(model, [needed_bytes(model, kt_type) for kt_type in KT_TYPES]) for model in shown]
     needs.sort(key=lambda need: need[1][-1])
     types = [name.removesuffix("_KT") for name in KT_TYPES]
