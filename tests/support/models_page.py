@@ -23,10 +23,14 @@ GIB, MIB = 1 << 30, 1 << 20
 F16, F32 = 2, 4  # bytes
 
 
-def computed(model: PublishedModel) -> Iterable[ListedTensor]:
-    """The tensors that a forward pass needs: not those of layers for predicting further tokens."""
-    layers = ((re.match(r"blk\.(\d+)\.", tensor.name), tensor) for tensor in model.tensors)
-    return [tensor for layer, tensor in layers if layer is None or int(layer[1]) < model.n_layer]
+def computed(model: PublishedModel) -> list[ListedTensor]:
+    """The tensors that are loaded: not those of layers for predicting further tokens, nor of indexers."""
+    return [t for t in model.tensors if _layer(t) < model.n_layer and ".indexer." not in t.name]
+
+
+def _layer(tensor: ListedTensor) -> int:
+    layer = re.match(r"blk\.(\d+)\.", tensor.name)
+    return int(layer[1]) if layer else 0
 
 
 def weight_bytes(tensors: Iterable[ListedTensor], kt_type: str) -> int:
