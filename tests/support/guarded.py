@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cpu.ops import CpuOps, FileRows, PagedCache
+from kernels.cpu.ops import CpuOps, FileRows
 from kernels.quant_tensor import QuantStack, QuantTensor
 
 _PROT_NONE = 0
@@ -71,6 +71,11 @@ class GuardedOps(CpuOps):
     def index_array(self, values: np.ndarray) -> np.ndarray:
         return guarded(super().index_array(values))
 
-    def new_cache(self, *group: Any, **kv_type: Any) -> list[PagedCache]:
-        layers = super().new_cache(*group, **kv_type)
-        return [layer._replace(k=guarded(layer.k), v=guarded(layer.v)) for layer in layers]
+    def new_cache(self, *group: Any, **kv_type: Any) -> list[Any]:
+        return [_guarded_arrays(layer) for layer in super().new_cache(*group, **kv_type)]
+
+
+def _guarded_arrays(layer: Any) -> Any:
+    """A cache of which every array lies so."""
+    arrays = {name: value for name, value in layer._asdict().items() if isinstance(value, np.ndarray)}
+    return layer._replace(**{name: guarded(array) for name, array in arrays.items()})

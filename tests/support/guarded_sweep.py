@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import PagedGroup
+from kernels.cache_groups import LatentGroup, PagedGroup
 from kernels.choice_row import Choices, as_ints
 from kernels.cpu import _native
 from kernels.expert_ops import Routing
@@ -150,6 +150,33 @@ def attend(
     return results
 
 
+def latent_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    widths = (
+        ((1, 1), (6, 5), (17, 16), (33, 1), (48, 32), (80, 65), (576, 512)) if wide else ((17, 5), (48, 32))
+    )
+    contexts = (1, 15, 16, 17, 33, 255, 256, 257) if wide else (1, 33, 257)
+    for kv_type, n_head, (width, value_width), context in product(KV_TYPES, (1, 3, 40), widths, contexts):
+        yield (
+            f"{n_head} heads over {context} latents {kv_type} of {width}, values of {value_width}",
+            lambda args=(kv_type, n_head, width, value_width, context): attend_latents(ops, *args),
+        )
+
+
+def attend_latents(
+    ops: GuardedOps, kv_type: str, n_head: int, width: int, value_width: int, context: int
+) -> list[np.ndarray]:
+    """As `attend`, in blocks of 16."""
+    n_blocks = -(-context // 16)
+    cache = ops.new_cache(LatentGroup(1, width, value_width), n_blocks, 16, kv_type)[0]
+    rows = ops.concat(normal(context, width - 1), normal(context, 1)) if width > 1 else normal(context, 1)
+    ops.store_latent(rows, cache, ops.index_array(np.arange(context, dtype=np.int32)))
+    table, results = ops.index_array(np.arange(n_blocks, dtype=np.int32)[None]), []
+    for n in (min(context, 21), 1):
+        batch = AttentionBatch(ints(0, n), ints(context), table)
+        results.append(ops.latent_attention(normal(n, n_head, width), cache, batch, 0.3))
+    return results
+
+
 def vector_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
     sizes = (*range(1, 70), 255, 256, 257, 5000, 20000) if wide else (1, 15, 16, 17, 65, 300, 20000)
     for n in sizes:
@@ -212,7 +239,7 @@ def sweep(isa: str, wide: bool) -> None:
     ops = GuardedOps(threads=2, isa=isa)
     recorder: Any = Recorder(ops._native)
     ops._native = recorder
-    for cases in (linear_cases, stack_cases, attention_cases, vector_cases, choice_cases):
+    for cases in (linear_cases, stack_cases, attention_cases, latent_cases, vector_cases, choice_cases):
         run_all(cases(ops, wide))
     print("two planes of activations")
     two_planes = GuardedOps(threads=2, isa=isa, planes=2)
