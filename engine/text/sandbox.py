@@ -18,7 +18,7 @@ from jinja2.defaults import DEFAULT_TESTS
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.runtime import ChainableUndefined, Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace, pass_context
+from jinja2.utils import Namespace, missing, pass_context
 
 from engine.text.budget import MAX_INT_BITS, Budget, exceeded
 from engine.text.guard import Guard
@@ -134,7 +134,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if type(target) is dict:
             self.budget.change_mapping()
         elif not isinstance(target, Namespace):
-            raise TemplateRuntimeError(f"a template may not set an attribute of {type(target).__name__}")
+            what = "what is undefined" if target is missing else type(target).__name__
+            raise TemplateRuntimeError(f"a template may not set an attribute of {what}")
 
     def chainable(self, value: Any) -> Any:
         """A value whose attributes are about to be tested for being there."""

@@ -46,13 +46,16 @@ class BudgetedCode(CodeGenerator):
     def visit_Assign(self, node: nodes.Assign, frame: Frame) -> None:
         """As Jinja's, but that `{% set a.b = c %}` may also set a key of a mapping."""
         self.push_assign_tracking()
-        for name in sorted({target.name for target in node.find_all(nodes.NSRef)}):
-            self.writeline(f"environment.settable({frame.symbols.ref(name)})")
+        self._write_settable(node.target, frame)
         self.newline(node)
         self.visit(node.target, frame)
         self.write(" = ")
         self.visit(node.node, frame)
         self.pop_assign_tracking(frame)
+
+    def visit_AssignBlock(self, node: nodes.AssignBlock, frame: Frame) -> None:
+        self._write_settable(node.target, frame)
+        super().visit_AssignBlock(node, frame)
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
         self.write("environment.join_strings((")
@@ -92,6 +95,11 @@ class BudgetedCode(CodeGenerator):
         self.fail(f"a chat template stands alone; it has {type(node).__name__.lower()}", node.lineno)
 
     visit_Include = visit_Extends = visit_Import = visit_FromImport = _refuse
+
+    def _write_settable(self, target: nodes.Expr, frame: Frame) -> None:
+        references = [target] if isinstance(target, nodes.NSRef) else target.find_all(nodes.NSRef)
+        for name in sorted({reference.name for reference in references}):
+            self.writeline(f"environment.settable({frame.symbols.ref(name)})")
 
     def _write_admitted(self, visit: Callable[[Any, Frame], None], node: nodes.Node, frame: Frame) -> None:
         self.write("environment.admit(")

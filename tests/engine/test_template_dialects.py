@@ -55,9 +55,17 @@ def test_a_control_token_is_not_put_together_in_a_key() -> None:
 
 
 def test_what_is_neither_mapping_nor_namespace_has_no_key_to_set() -> None:
-    for target in ("messages", "range", "text"):
-        with pytest.raises(RequestError, match="may not set an attribute of"):
-            render("{% set text = 'x' %}{% set " + target + ".a = 1 %}" + ROLES)
+    for target in ("messages", "range", "text", "unknown"):
+        for assignment in (
+            "{% set TARGET.a = 1 %}",
+            "{% set b, TARGET.a = 1, 2 %}",
+            "{% set TARGET.a %}1{% endset %}",
+        ):
+            with pytest.raises(RequestError, match="may not set an attribute of"):
+                render("{% set text = 'x' %}" + assignment.replace("TARGET", target) + ROLES)
+    assert render(
+        "{% for m in messages %}{% set m.content %}{{ m.content }}!{% endset %}{% endfor %}" + ROLES
+    ) == ("[user Hi!]")
 
 
 NAMES = "{% macro name() %}{{ tool.function.name }}{% endmacro %}"
