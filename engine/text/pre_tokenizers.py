@@ -21,9 +21,7 @@ class PreTokenizer:
     splits: tuple[str, ...]
     ignore_merges: bool = False  # a piece that is a token is that token, whatever the merges make of it
     add_bos: bool = False
-    ranked: bool = (
-        False  # ids are ranks: a file without merges says by the order of its tokens what merges first
-    )
+    ranked: bool = False  # ids are ranks, so that a file may leave the merges out (ranked_merges.py)
 
 
 def _char_class(ranges: str) -> str:
@@ -34,10 +32,8 @@ def _char_class(ranges: str) -> str:
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _DIGIT = r"\p{N}"
 _THREE_DIGITS = "[0-9][0-9][0-9]"
-_TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
-
-
 _UP_TO_THREE = r"\p{N}{1,3}"
+_TO_LAST_NEWLINE = r"(?:[^\S\r\n]*+[\r\n]++)++"  # \s*[\r\n]+
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = _TO_LAST_NEWLINE + r"|\s+(?!\S)|\s+"
 
