@@ -15,12 +15,7 @@ import pytest
 from kernels import BACKENDS, load_backend
 from kernels.ops import Ops
 from support.cuda_device import cuda_device
-
-
-def shared_folder() -> Path:
-    """The folder in ESPALIER_SHARED, else `shared` beside the checkout. It may not exist."""
-    chosen = os.environ.get("ESPALIER_SHARED")
-    return Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "shared"
+from support.shared_data import shared_folder
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,7 @@ def _build_ffn(config: LatentConfig, weights: WeightSource, i: int) -> FeedForwa
 def build_attention(config: LatentConfig, weights: WeightSource, i: int) -> LatentAttention:
     """That of layer i. Raises ModelFileError as the source does."""
     prefix, n_embd, rank = f"blk.{i}.", config.n_embd, config.kv_lora_rank
-    straight = weights.has(prefix + "attn_q.weight")
+    straight = weights.has(prefix + "attn_q.weight") or config.q_lora_rank == 0
     n_in = n_embd if straight else config.q_lora_rank
     q_rows = _rows_of_heads(config.n_head, config.nope_dim, config.rope.n_rot)
     q_nope, q_rope = weights.row_parts(

@@ -54,7 +54,10 @@ class DeviceArray:
         self._lease = lease  # held, never looked at
 
     def reshape(self, *shape: int) -> "DeviceArray":
-        """The same memory. Only a reshape to the same rows keeps the int8 form."""
+        """The same memory. One side may be -1: what the others leave. Only the same shape keeps the int8 form."""
+        if -1 in shape:
+            rest = math.prod(self.shape) // -math.prod(shape)
+            shape = tuple(rest if n == -1 else n for n in shape)
         assert math.prod(shape) == math.prod(self.shape), f"{self.shape} does not become {shape}"
         return DeviceArray(self.pointer, shape, self._lease, self.int8 if shape == self.shape else None)
 

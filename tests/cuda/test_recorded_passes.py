@@ -79,3 +79,11 @@ def test_a_longer_pass_leaves_the_buffers_that_recordings_write_to(ops: CudaOps)
 
     for key, x in [("short", short)] * 3 + [("long", long)] * 3 + [("short", short)]:
         assert (run(x, key) == 2).all()
+
+
+def test_an_array_takes_the_side_that_others_leave() -> None:
+    array = DeviceArray(0, (6, 4, 32), None)
+    assert array.reshape(6, -1).shape == (6, 128)
+    assert array.reshape(-1, 2, 16).shape == (24, 2, 16)
+    with pytest.raises(AssertionError, match="does not become"):
+        array.reshape(5, -1)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from conftest import shared_folder
 from engine import Engine, EngineConfig, SamplingParams
 from engine.loading import LoadedModel, load_model
 from engine.models import ARCHITECTURES
 from kernels.ops import Ops
 from support.forward_pass import logits_of
+from support.shared_data import shared_folder
 from tools.model_runs import SequenceRuns
 from tools.perplexity import cut, negative_log_likelihoods
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import shared_folder
 from kernels.quant_tensor import TYPES_BY_GGML_ID
 from support.random_models import SHAPES, draw, write
+from support.shared_data import shared_folder
 from support.tiny_models import write_tiny_llama
 from support.vocabularies import bpe_metadata
 
