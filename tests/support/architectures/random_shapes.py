@@ -72,6 +72,8 @@ def _deepseek2(rng: np.random.Generator) -> RandomFile:
     sizes = _sizes(rng, n_nextn=0)
     if build is v3:
         sizes = replace(sizes, n_used=min(sizes.n_used, 4))  # of two groups of two
+    if build is lite:
+        sizes = replace(sizes, n_embd=16 * sizes.n_head)  # transformers' class asks for a multiple
     return build(sizes, _latent(rng, may_lack_query=build is lite))
 
 
