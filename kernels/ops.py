@@ -16,6 +16,7 @@ import numpy as np
 from kernels.batches import Array, AttentionBatch, LayerCache
 from kernels.cache_groups import CacheGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
+from kernels.delta_ops import DeltaNetOps
 from kernels.expert_ops import ExpertOps
 from kernels.latent_ops import LatentOps
 from kernels.quant_tensor import QuantTensor
@@ -37,7 +38,7 @@ class Rotation(NamedTuple):
     interleaved: bool
 
 
-class Ops(ExpertOps, LatentOps, Protocol):
+class Ops(ExpertOps, DeltaNetOps, LatentOps, Protocol):
     """One backend."""
 
     name: str

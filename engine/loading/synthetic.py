@@ -23,7 +23,7 @@ from kernels.random_weights import random_weight
 MAX_FRESH_ROWS = 256  # a larger matrix repeats them: making gigabytes of random numbers would take minutes
 VOCAB_MATRICES = ("token_embd.weight", "output.weight")
 #: Matrices that quantizers leave as they are.
-FLOAT_MATRICES = ("*.ffn_gate_inp.weight",)
+FLOAT_MATRICES = ("*.ffn_gate_inp.weight", "*.ffn_gate_inp_shexp.weight")
 #: What rows are that the model's type cannot hold.
 NARROW_TYPE = "Q8_0"
 
@@ -86,6 +86,24 @@ SHAPES = {
         "qwen3moe",
         dense_keys(48, 2048, 32, 4, 128, 6144, 151936, 40960, rms_eps=1e-6, freq_base=1e6)
         | {"expert_count": 128, "expert_used_count": 8, "expert_feed_forward_length": 768},
+        "Q8_0",
+    ),
+    "qwen3.5-35b-a3b": SyntheticShape(
+        "qwen35moe",
+        dense_keys(40, 2048, 16, 2, 256, 0, 248320, 262144, rms_eps=1e-6, freq_base=1e7)
+        | {
+            "rope.dimension_count": 64,
+            "full_attention_interval": 4,
+            "ssm.conv_kernel": 4,
+            "ssm.state_size": 128,
+            "ssm.group_count": 16,
+            "ssm.time_step_rank": 32,
+            "ssm.inner_size": 4096,
+            "expert_count": 256,
+            "expert_used_count": 8,
+            "expert_feed_forward_length": 512,
+            "expert_shared_feed_forward_length": 512,
+        },
         "Q8_0",
     ),
 }

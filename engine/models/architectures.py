@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from engine.metadata_reader import MetadataReader
-from engine.models import deepseek2, glm4moe, glm_dsa, llama, mistral3, qwen2, qwen3, qwen3moe
+from engine.models import deepseek2, glm4moe, glm_dsa, llama, mistral3, qwen2, qwen3, qwen3moe, qwen35
 from engine.models.config import ModelConfig, read_dense_config
 from engine.models.model import Model
 from engine.models.weight_source import WeightSource
@@ -36,6 +36,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "qwen3moe": _of(qwen3moe),
     "qwen3vlmoe": _of(qwen3moe)._replace(
         about="Qwen3-VL, mixtures of experts: its text part, which is qwen3moe"
+    ),
+    "qwen35": _of(qwen35)._replace(
+        about="Qwen3.5 to 3.8, dense: gated delta nets, every fourth layer attends"
+    ),
+    "qwen35moe": _of(qwen35, qwen35.read_moe_config)._replace(
+        about="Qwen3.5 to 3.8 with experts: the layers of qwen35, a shared expert that a sigmoid scales"
     ),
     "glm4moe": _of(glm4moe),
     "deepseek2": _of(deepseek2),

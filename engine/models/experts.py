@@ -4,6 +4,7 @@ Shazeer et al. 2017, arXiv:1701.06538; shared experts, which every token passes:
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,9 +40,40 @@ class MoeConfig(ModelConfig):
     n_dense_layers: int = 0
 
 
+class SharedOutput(NamedTuple):
+    """What shared experts make of a pass, yet to be added to it."""
+
+    y: Array  # [n_tokens, n_embd]
+    gate: Array | None  # [n_tokens, 1]
+
+
+@dataclass(frozen=True)
+class SharedExperts:
+    """Experts that every token passes: one feed-forward network, which a sigmoid may scale."""
+
+    ffn: FeedForward
+    ffn_gate_inp_shexp: QuantTensor | None  # [1, n_embd]
+
+    def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
+        """residual + their output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        if self.ffn_gate_inp_shexp is None:
+            return self.ffn.forward(ops, x, residual)
+        return self.added(ops, residual, self.output(ops, x))
+
+    def output(self, ops: Ops, x: Array) -> SharedOutput:
+        gate = None if self.ffn_gate_inp_shexp is None else ops.linear(x, self.ffn_gate_inp_shexp)
+        return SharedOutput(self.ffn.output(ops, x), gate)
+
+    def added(self, ops: Ops, residual: Array, output: SharedOutput) -> Array:
+        """The bits of `forward`."""
+        if output.gate is None:
+            return ops.add(residual, output.y)
+        return ops.add_gated(residual, output.y, output.gate)
+
+
 @dataclass(frozen=True)
 class Experts:
-    """residual + the weighted sum of the chosen experts (+ shared ones). Names as in GGUF.
+    """residual + the weighted sum of the chosen experts + the shared ones. Names as in GGUF.
 
     host: the backend of the router and the experts where that is another than the model's; the shared ones are
     computed meanwhile. The sum and its bits are the same.
@@ -53,7 +85,7 @@ class Experts:
     ffn_gate_exps: QuantStack  # [n_expert, n_ff, n_embd]
     ffn_up_exps: QuantStack  # [n_expert, n_ff, n_embd]
     ffn_down_exps: QuantStack  # [n_expert, n_embd, n_ff]
-    shared: FeedForward | None
+    shared: SharedExperts | None
     host: Ops | None
 
     def forward(self, ops: Ops, x: Array, residual: Array) -> Array:
@@ -70,11 +102,12 @@ class Experts:
         return ops.experts_sum(hidden, self.ffn_down_exps, routed, residual)
 
     def _forward_beside(self, ops: Ops, x: Array, residual: Array) -> Array:
-        total, shared = ops.beside(
-            x, self._on_host, x.shape[1], lambda: self.shared.output(ops, x) if self.shared else None
+        shared = self.shared
+        total, output = ops.beside(
+            x, self._on_host, x.shape[1], lambda: None if shared is None else shared.output(ops, x)
         )
         y = ops.add(residual, total)
-        return y if shared is None else ops.add(y, shared)
+        return y if shared is None or output is None else shared.added(ops, y, output)
 
     def _on_host(self, x: np.ndarray) -> np.ndarray:
         """Zero plus the sum of experts is that sum: it begins at zero (`experts_sum`)."""
@@ -115,25 +148,34 @@ def build_experts(
     i: int,
     *,
     may_have_bias: bool = False,
+    gated_shared: bool = False,
 ) -> Experts:
-    """Those of layer i. may_have_bias: a bias may choose among them.
+    """Those of layer i. may_have_bias: a bias may choose among them; gated_shared: a sigmoid scales the shared ones.
 
     Raises ModelFileError as the source does.
     """
     prefix, experts = f"blk.{i}.", config.experts
-    n, n_ff, n_embd, n_ff_shared = experts.n_expert, experts.n_ff, config.n_embd, experts.n_ff_shared
-    router_bias = prefix + "exp_probs_b.bias"
+    n, n_ff, n_embd = experts.n_expert, experts.n_ff, config.n_embd
     gate, up = _gate_and_up(weights, prefix, n, n_ff, n_embd)
     return Experts(
         routing=experts.routing,
         ffn_gate_inp=weights.matrix(prefix + "ffn_gate_inp.weight", n, n_embd),
-        exp_probs_b=weights.optional_vector(router_bias, n) if may_have_bias else None,
+        exp_probs_b=weights.optional_vector(prefix + "exp_probs_b.bias", n) if may_have_bias else None,
         ffn_gate_exps=gate,
         ffn_up_exps=up,
         ffn_down_exps=weights.stack(prefix + "ffn_down_exps.weight", n, n_embd, n_ff),
+        shared=_build_shared(weights, prefix, n_embd, experts.n_ff_shared, gated=gated_shared),
         host=weights.host_of(prefix + "ffn_down_exps.weight"),
-        shared=feed_forward_of(weights, prefix, "_shexp", n_embd, n_ff_shared) if n_ff_shared else None,
     )
+
+
+def _build_shared(
+    weights: WeightSource, prefix: str, n_embd: int, n_ff: int, *, gated: bool
+) -> SharedExperts | None:
+    if n_ff == 0:
+        return None
+    gate = weights.matrix(prefix + "ffn_gate_inp_shexp.weight", 1, n_embd) if gated else None
+    return SharedExperts(feed_forward_of(weights, prefix, "_shexp", n_embd, n_ff), gate)
 
 
 def _gate_and_up(

@@ -60,7 +60,8 @@ public:
           vectors_(*tier_.vectors()),
           pool_(n_threads),
           linear_(linears_, vectors_, pool_, planes),
-          stacks_(linears_, vectors_, pool_, planes) {
+          stacks_(linears_, vectors_, pool_, planes),
+          thread_floats_(size_t(n_threads)) {
         require(planes == 1 || planes == 2, "activations have one plane or two");
     }
 
@@ -82,6 +83,8 @@ public:
     StackRunner& stacks() { return stacks_; }
     const VectorKernels& vectors() const { return vectors_; }
     LatentAttention& latent_attention() { return latent_attention_; }
+    // Floats that a thread may use within one step.
+    float* floats_of(int worker, int64_t n) { return thread_floats_[size_t(worker)].of<float>(n); }
 
     // f(first, count) over ranges of rows of about kChunkFloats each.
     template <class F>
@@ -470,6 +473,7 @@ private:
     LatentAttention latent_attention_;
     std::vector<RowChooser> choosers_;  // one a thread, made at the first choice
     std::vector<Router> routers_;       // likewise
+    std::vector<ScratchBuffer> thread_floats_;
     std::unique_ptr<Program> recording_;
 };
 

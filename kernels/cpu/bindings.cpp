@@ -9,6 +9,7 @@
 #include "cpu/backend.h"
 #include "cpu/ceilings_bindings.h"
 #include "cpu/choice_bindings.h"
+#include "cpu/delta_bindings.h"
 #include "cpu/expert_bindings.h"
 #include "cpu/latent_bindings.h"
 #include "cpu/text_bindings.h"
@@ -72,6 +73,7 @@ NB_MODULE(_native, module) {
         .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
         .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
              "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+    bind_delta_ops(backend);
     bind_expert_ops(module, backend);
     bind_latent_ops(backend);
 }

@@ -12,10 +12,11 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup
+from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup, StateGroup
 from kernels.choice_row import LOGPROB_COLUMNS, Choices, Chosen, ChosenTokens, on_host
 from kernels.cpu import _native
 from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
+from kernels.cpu.delta_ops import CpuDeltaOps
 from kernels.cpu.expert_ops import CpuExpertOps
 from kernels.cpu.latent_ops import CpuLatentOps, new_latent_cache
 from kernels.kv_type import KV_TYPES
@@ -54,7 +55,7 @@ class Recording(NamedTuple):
     result: Any  # arrays `without_memory`: the arena has it
 
 
-class CpuOps(CpuExpertOps, CpuLatentOps):
+class CpuOps(CpuExpertOps, CpuDeltaOps, CpuLatentOps):
     """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"
@@ -103,6 +104,8 @@ class CpuOps(CpuExpertOps, CpuLatentOps):
             raise ValueError(f"block_size is {block_size}; the CPU backend needs a multiple of {LANES}")
         if isinstance(group, LatentGroup):
             return new_latent_cache(group, n, block_size, kv_type)
+        if isinstance(group, StateGroup):
+            return self.new_state_cache(group, n)
         if not isinstance(group, PagedGroup):
             raise ValueError(f"the CPU backend has no {type(group).__name__}")
         k_bytes, v_bytes = _native.kv_bytes(kv_type, block_size, group.head_dim)

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/delta_kernels.h"
 #include "cpu/kv_cache.h"
 
 namespace espalier {
@@ -91,6 +92,14 @@ struct VectorKernels {
     int64_t (*next_draws)(const NoisyRow& row, int64_t first, double least, uint32_t* words);
     // y [n] = residual + the sum over the rows, from zero on, one fused multiply-add each. values [.., n]
     void (*weighted_sum)(const WeightedRows& rows, int64_t n, const float* residual, float* y);
+    // y = x / (1 + exp(-gate))
+    void (*sigmoid_mul)(const float* x, const float* gate, int64_t n, float* y);
+    // y = residual + x / (1 + exp(-gate))
+    void (*add_gated)(const float* residual, const float* x, float gate, int64_t n, float* y);
+    void (*causal_conv)(const ConvPass& pass, const ConvItem& item);
+    // The normed queries and keys of a token, and the decay and gain of each of its heads.
+    void (*delta_inputs)(const DeltaInputs& pass, int64_t token);
+    void (*delta_net)(const DeltaPass& pass, const DeltaItem& item);
 };
 
 // Four floats a row; the vectors behind them stay on cache lines.

@@ -13,13 +13,14 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, PagedGroup
+from kernels.cache_groups import CacheGroup, PagedGroup, StateGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.cpu.ops import CpuOps
 from kernels.cuda import attention_launch
 from kernels.cuda.arena import Arena, DeviceArray, IndexArena, Int8Form
 from kernels.cuda.attention_launch import LayerCache
 from kernels.cuda.chooser import DeviceChooser
+from kernels.cuda.delta_ops import CudaDeltaOps
 from kernels.cuda.device import Device
 from kernels.cuda.expert_ops import CudaExpertOps
 from kernels.cuda.form_choice import FormChooser, fitting_forms
@@ -51,7 +52,7 @@ LEAST_TABLE_COLUMNS = 16
 N_OUTPUTS = 2
 
 
-class CudaOps(CudaExpertOps, CudaLatentOps):
+class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps):
     """device: the index of the GPU. planes: of activations. attention: "exact", the CPU's bits, or "tensor", on the
     f16 tensor cores. Raises CudaError where the device cannot be used.
     """
@@ -105,11 +106,13 @@ class CudaOps(CudaExpertOps, CudaLatentOps):
         self._device.synchronize()
         return DeviceArray(buffer.pointer, floats.shape, buffer)
 
-    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[LayerCache]:
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[Any]:
         """Raises ValueError for a type or a head size that the attention kernels do not have."""
         if kv_type not in self.kv_types:
             raise ValueError(f"no cache of {kv_type}; the CUDA backend has {', '.join(self.kv_types)}")
         self._uploader.finish()
+        if isinstance(group, StateGroup):
+            return self.new_state_cache(group, n)
         if not isinstance(group, PagedGroup):
             raise ValueError(f"the CUDA backend has no {type(group).__name__}")
         return self._new_paged_cache(group, n, block_size, kv_type)

@@ -7,7 +7,7 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup
+from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup, StateGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Result, Rotation
@@ -16,6 +16,7 @@ from kernels.recordings import Recordings
 from kernels.reference import choice
 from kernels.reference.activations import gelu_mul, silu_mul
 from kernels.reference.attention import attend
+from kernels.reference.delta_ops import ReferenceDeltaOps, new_state_cache
 from kernels.reference.expert_ops import ReferenceExpertOps
 from kernels.reference.formats import dequantize, finite_rows
 from kernels.reference.kv_cache import LayerCache, new_values
@@ -23,7 +24,7 @@ from kernels.reference.latent_ops import ReferenceLatentOps, new_latent_cache
 from kernels.reference.linear import linear_int8
 
 
-class ReferenceOps(ReferenceExpertOps, ReferenceLatentOps):
+class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps):
     """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"
@@ -50,6 +51,8 @@ class ReferenceOps(ReferenceExpertOps, ReferenceLatentOps):
     def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[Any]:
         if isinstance(group, LatentGroup):
             return new_latent_cache(group, n, block_size, kv_type)
+        if isinstance(group, StateGroup):
+            return new_state_cache(group, n)
         if not isinstance(group, PagedGroup):
             raise ValueError(f"the reference backend has no {type(group).__name__}")
         shape = (n, block_size, group.n_head_kv, group.head_dim)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from kernels.batches import AttentionBatch
-from kernels.cache_groups import LatentGroup, PagedGroup
+from kernels.batches import AttentionBatch, StateBatch
+from kernels.cache_groups import LatentGroup, PagedGroup, StateGroup
 from kernels.choice_row import Choices, as_ints
 from kernels.cpu import _native
+from kernels.delta_ops import DeltaGates
 from kernels.expert_ops import Routing
 from kernels.kv_type import KV_TYPES
 from kernels.quant_tensor import TYPES
@@ -207,6 +208,32 @@ def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
     ]
 
 
+def state_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
+    """Recurrent layers: widths of heads that fill no vector, few channels and more than one item's."""
+    widths_of_heads = ((1, 1), (16, 16), (20, 84), (128, 128)) if wide else ((5, 7), (16, 80))
+    heads = ((1, 1), (2, 6), (1, 5)) if wide else ((1, 3),)
+    for (key_dim, value_dim), (n_k_head, n_head), n_taps in product(widths_of_heads, heads, (2, 4)):
+        shape = (n_k_head, n_head, key_dim, value_dim, n_taps)
+        yield f"states of {shape}", lambda shape=shape: recur(ops, *shape)
+
+
+def recur(
+    ops: GuardedOps, n_k_head: int, n_head: int, key_dim: int, value_dim: int, n_taps: int
+) -> list[np.ndarray]:
+    """A pass of a new sequence, one that goes on and a padding one, over two slots."""
+    n_channels = 2 * n_k_head * key_dim + n_head * value_dim
+    cache = ops.new_cache(StateGroup(1, n_channels, n_taps, n_head, key_dim, value_dim), 2, 16)[0]
+    batch = StateBatch(ints(0, 5, 6, 7), ints(5, 9, 0), ints(1, 0, -1))
+    qkv = ops.causal_conv(normal(7, n_channels), normal(n_taps * n_channels), cache, batch)
+    gates = DeltaGates(normal(n_head), normal(n_head))
+    x = normal(7, n_head)
+    return [
+        ops.delta_net(qkv, x, normal(7, n_head), gates, cache, batch, 1e-6),
+        ops.sigmoid_mul(x, normal(7, n_head)),
+        ops.add_gated(x, normal(7, n_head), normal(7, 1)),
+    ]
+
+
 def choice_cases(ops: GuardedOps, wide: bool) -> Iterator[Case]:
     for n_vocab in (*range(1, 70), 127, 128, 129, 5000) if wide else (1, 31, 33, 63, 65, 300):
         yield f"choices of {n_vocab}", lambda n_vocab=n_vocab: choose(ops, n_vocab)
@@ -239,7 +266,16 @@ def sweep(isa: str, wide: bool) -> None:
     ops = GuardedOps(threads=2, isa=isa)
     recorder: Any = Recorder(ops._native)
     ops._native = recorder
-    for cases in (linear_cases, stack_cases, attention_cases, latent_cases, vector_cases, choice_cases):
+    groups = (
+        linear_cases,
+        stack_cases,
+        attention_cases,
+        latent_cases,
+        state_cases,
+        vector_cases,
+        choice_cases,
+    )
+    for cases in groups:
         run_all(cases(ops, wide))
     print("two planes of activations")
     two_planes = GuardedOps(threads=2, isa=isa, planes=2)
