@@ -38,7 +38,7 @@ struct DeltaPass {
 // One head of one sequence.
 struct DeltaItem {
     int64_t first_token, n_tokens, head;
-    float* state;  // [key_dim, value_dim_padded]
+    float* state;  // strips of columns [key_dim, 64], then [key_dim, 16] (delta_net.h)
     bool is_fresh;
 };
 

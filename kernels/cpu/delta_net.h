@@ -1,8 +1,8 @@
 // Recurrent layers over the vectors of simd.h: a causal convolution, and the gated delta net with a state of each head.
 //
 // Vectors are channels of the convolution and columns of the states, so no sum crosses lanes but those of the norms. A
-// head's columns are independent of one another: they go in strips that stay in the first-level cache over all the
-// tokens of a pass.
+// head's columns are independent of one another: they go in strips, each in one piece of memory, which stay in the
+// first-level cache over all the tokens of a pass. The next strip is fetched while one is worked on.
 #pragma once
 
 #include "common/logarithm.h"
@@ -93,11 +93,12 @@ static void delta_inputs(const DeltaInputs& p, int64_t token) {
 // kVectors * 16 columns of one head's state from `column` on, over the item's tokens.
 template <int kVectors>
 static void delta_strip(const DeltaPass& p, const DeltaItem& item, int64_t column) {
-    float* state = item.state + column;
+    constexpr int64_t kStride = 16 * kVectors;
+    float* state = item.state + column * p.key_dim;
     const int64_t k_head = item.head % (p.n_keys / p.key_dim);
     if (item.is_fresh)
         for (int64_t i = 0; i < p.key_dim; ++i)
-            for (int v = 0; v < kVectors; ++v) store(state + i * p.value_dim_padded + 16 * v, splat(0.0f));
+            for (int v = 0; v < kVectors; ++v) store(state + i * kStride + 16 * v, splat(0.0f));
     for (int64_t t = item.first_token; t < item.first_token + item.n_tokens; ++t) {
         const float *q = p.normed + t * 2 * p.n_keys + k_head * p.key_dim, *k = q + p.n_keys;
         const float* pair = p.decays + 2 * (t * p.n_head + item.head);
@@ -110,7 +111,7 @@ static void delta_strip(const DeltaPass& p, const DeltaItem& item, int64_t colum
             const F32 key = splat(k[i]);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v)
-                r[v] = fma(mul(load(state + i * p.value_dim_padded + 16 * v), decay), key, r[v]);
+                r[v] = fma(mul(load(state + i * kStride + 16 * v), decay), key, r[v]);
         }
         for (int v = 0; v < kVectors; ++v) {
             const int64_t left = p.value_dim - column - 16 * v;
@@ -119,9 +120,10 @@ static void delta_strip(const DeltaPass& p, const DeltaItem& item, int64_t colum
         }
         for (int64_t i = 0; i < p.key_dim; ++i) {
             const F32 key = splat(k[i]), query = splat(q[i]);
+            for (int v = 0; v < kVectors; ++v) prefetch(state + (p.key_dim + i) * kStride + 16 * v);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) {
-                float* at = state + i * p.value_dim_padded + 16 * v;
+                float* at = state + i * kStride + 16 * v;
                 const F32 s = fma(key, r[v], mul(load(at), decay));
                 store(at, s);
                 out[v] = fma(s, query, out[v]);

@@ -15,7 +15,9 @@ class StateCache(NamedTuple):
     """One layer's states, float32."""
 
     inputs: np.ndarray  # [n_slots, n_taps - 1, n_channels]
-    states: np.ndarray  # [n_slots, n_head, key_dim, value_dim rounded up to LANES]
+    states: (
+        np.ndarray
+    )  # [n_slots, n_head, key_dim, value_dim rounded up to LANES], a head's numbers as delta_net.h has them
     value_dim: int
 
 
