@@ -18,6 +18,7 @@ class PagedGroup:
     n_layer: int
     n_head_kv: int
     head_dim: int
+    window: int | None = None  # a token sees its last so many tokens only, itself among them
 
     def token_bytes(self, kv_type: str) -> int:
         """Of all layers."""

@@ -183,10 +183,13 @@ class Ops(ExpertOps, DeltaNetOps, LatentOps, Protocol):
     ) -> Array:
         """rope(q), after store_kv(rope(k), v): in one launch where a backend can."""
 
-    def attention(self, q: Array, cache: LayerCache, batch: AttentionBatch, scale: float) -> Array:
+    def attention(
+        self, q: Array, cache: LayerCache, batch: AttentionBatch, scale: float, window: int | None = None
+    ) -> Array:
         """Causal attention of q [n_tokens, n_head, head_dim] over the paged cache; same shape out.
 
-        Scores are scale * q.k; KV is summed in splits of KV_SPLIT positions, merged in order.
+        Scores are scale * q.k; KV is summed in splits of KV_SPLIT positions, merged in order. window: the query at
+        position i sees the keys at i - window + 1 to i, None: all up to i. Others are not read.
         """
 
     def silu_mul(self, gate: Array, up: Array) -> Array:

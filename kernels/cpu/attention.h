@@ -8,7 +8,7 @@ namespace espalier::ESPALIER_TIER {
 
 static QueryTile tile_of(const PagedCache& cache, const AttentionShape& shape, const AttentionItem& item, float* scratch) {
     QueryTile t;
-    t.n_rows = item.n_tokens * shape.group, t.group = shape.group, t.first_position = item.first_position;
+    t.n_rows = item.n_tokens * shape.group, t.group = shape.group, t.first_position = item.first_position, t.window = shape.window;
     t.key_dim = cache.head_dim, t.key_stride = t.value_stride = cache.head_dim_padded();
     lay_out(scratch, t);
     return t;
@@ -39,7 +39,7 @@ template <class C>
 static void score_split(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first,
                         int64_t last) {
     const int64_t block_size = cache.block_size;
-    for (int64_t position = first; position < last; position += 16) {
+    for (int64_t position = t.first_read(first); position < last; position += 16) {
         const int64_t block = item.block_ids[position / block_size], offset = position % block_size;
         const uint8_t* values = C::values(cache, block, item.head_kv, offset).data;
         prefetch_bytes(values, C::values(cache, block, item.head_kv, offset + 16).data - values);
@@ -51,11 +51,10 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
 template <class C>
 static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
     score_split<C>(t, cache, item, first, last);
-    const int64_t columns = (last - first + 15) / 16 * 16;
     const int64_t end = t.visible(t.n_rows - 1);
     int64_t ahead = last;
     for (int64_t row = 0; row < t.n_rows; ++row) {
-        softmax_row(t, row, columns);
+        softmax_row(t, row, first, last);
         for (; ahead < last + kKvSplit * (row + 1) / t.n_rows; ahead += 16) prefetch_keys(cache, item, ahead, end);
     }
     weigh_split<C>(t, cache, item, first, last);
@@ -67,7 +66,7 @@ static void attend(const float* q, const PagedCache& cache, const AttentionShape
     QueryTile t = tile_of(cache, shape, item, scratch);
     for (int64_t row = 0; row < t.n_rows; ++row) load_query(query_of(q, shape, item, row, t.key_dim), shape.scale, t, row);
     const int64_t end = t.visible(t.n_rows - 1);
-    for (int64_t first = 0; first < end; first += kKvSplit)
+    for (int64_t first = t.first_split(0); first < end; first += kKvSplit)
         attend_split<C>(t, cache, item, first, end < first + kKvSplit ? end : first + kKvSplit);
     for (int64_t row = 0; row < t.n_rows; ++row)
         store_output(t, row, t.key_dim, y + (query_of(q, shape, item, row, t.key_dim) - q));

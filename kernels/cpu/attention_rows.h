@@ -3,7 +3,9 @@
 // Scores put 16 keys in the lanes, outputs put 16 dimensions there, so nothing is summed across lanes but the
 // softmax denominators. For each split a query gets m = max score, l = sum of exp(score - m)
 // and o = sum of exp(score - m) * v; splits merge in order. Each sum runs in one order: dimensions ascending, keys
-// ascending. A key that a query may not see has the score -inf, and its value is never read for that query.
+// ascending. A key that a query may not see has the score -inf, and its value is never read for that query. With a
+// window a query sees its last so many keys only: splits begin where they do without, those that a query does not see are
+// no part of its sums, and keys that no query of a tile sees are not read.
 #pragma once
 
 #include "cpu/cached_values.h"
@@ -17,9 +19,11 @@ constexpr int kOutputRows = 4;   // queries and
 constexpr int kValuesAhead = 8;  // positions whose values go to the first-level cache early
 constexpr int kOutputDims = 64;  // dimensions that share one conversion of a value row
 
-// The queries of one item, `group` rows for each token, and what is known of them.
+// The queries of one item, `group` rows for each token, and what is known of them. A row sees positions [begin, visible),
+// both of which rise with the row.
 struct QueryTile {
     int64_t n_rows, group, first_position;
+    int64_t window;  // a row sees so many positions at most, its token's among them
     int64_t key_dim, key_stride;  // numbers of a query, and of a row of q: rounded up to 16
     int64_t value_stride;         // numbers of an output, rounded up to 16
     float* q;                     // [n_rows, key_stride]  scaled
@@ -30,6 +34,10 @@ struct QueryTile {
     CachedHead values[kKvSplit];         // of this split's positions
 
     int64_t visible(int64_t row) const { return first_position + row / group + 1; }
+    int64_t begin(int64_t row) const { return visible(row) > window ? visible(row) - window : 0; }
+    int64_t first_split(int64_t row) const { return begin(row) / kKvSplit * kKvSplit; }
+    // The first position of a split that is read: the first that a row sees, or up to 15 before it.
+    int64_t first_read(int64_t split) const { return begin(0) / 16 * 16 > split ? begin(0) / 16 * 16 : split; }
 };
 
 // Places in scratch of attention_scratch_floats() for as many rows, with these widths, as the tile says.
@@ -75,7 +83,8 @@ static inline void score_rows(const QueryTile& t, int64_t row, const CachedHead&
     const F32 unseen = splat(-__builtin_inff());
     for (int r = 0; r < kRows; ++r) {
         const Mask seen = less(lane_numbers(), splat(float(t.visible(row + r) - position)));
-        store(t.scores + (row + r) * kKvSplit + column, select(seen, acc[r], unseen));
+        const Mask passed = less(lane_numbers(), splat(float(t.begin(row + r) - position)));
+        store(t.scores + (row + r) * kKvSplit + column, select(passed, unseen, select(seen, acc[r], unseen)));
     }
 }
 
@@ -87,14 +96,15 @@ static inline void score_rows_from(const QueryTile& t, int64_t row, const Cached
     if constexpr (kRows > 1) score_rows_from<C, kRows / 2>(t, row, keys, block_size, position, column);
 }
 
-// Scores become exp(score - m); m and l of the split.
-static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
+// Scores of positions [first, last) become exp(score - m); m and l of the split.
+static void softmax_row(const QueryTile& t, int64_t row, int64_t first, int64_t last) {
+    const int64_t begin = t.first_read(first) - first, end = (last - first + 15) / 16 * 16;
     float* scores = t.scores + row * kKvSplit;
     F32 largest = splat(-__builtin_inff());
-    for (int64_t c = 0; c < columns; c += 16) largest = max(largest, load(scores + c));
+    for (int64_t c = begin; c < end; c += 16) largest = max(largest, load(scores + c));
     const float m = reduce_max(largest);
     F32 sum = splat(0.0f);
-    for (int64_t c = 0; c < columns; c += 16) {
+    for (int64_t c = begin; c < end; c += 16) {
         const F32 p = exponential(sub(load(scores + c), splat(m)));
         store(scores + c, p);
         sum = add(sum, p);
@@ -106,7 +116,7 @@ static void softmax_row(const QueryTile& t, int64_t row, int64_t columns) {
 // Where the values of a split's positions lie.
 template <class C>
 static void find_values(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
-    for (int64_t position = first; position < last;) {
+    for (int64_t position = t.first_read(first); position < last;) {
         const int64_t block = item.block_ids[position / cache.block_size];
         for (int64_t offset = position % cache.block_size; offset < cache.block_size && position < last;
              ++offset, ++position)
@@ -114,8 +124,17 @@ static void find_values(QueryTile& t, const PagedCache& cache, const AttentionIt
     }
 }
 
-// o of kRows queries, kVectors * 16 dimensions from `dim` on. The keys that all of them see share their conversion;
-// the few that only some see are added query by query: a weight of zero would let a NaN through.
+// acc += the values of positions [from, to) of the split, for a query that has these weights.
+template <class C, int kVectors>
+static inline void weigh_alone(const QueryTile& t, const float* weights, int64_t from, int64_t to, int64_t dim, F32* acc) {
+    for (int64_t i = from; i < to; ++i) {
+        const F32 weight = splat(weights[i]);
+        for (int v = 0; v < kVectors; ++v) acc[v] = fma(weight, C::load_values(t.values[i], dim + 16 * v), acc[v]);
+    }
+}
+
+// o of kRows queries, kVectors * 16 dimensions from `dim` on. The keys that all of them see share their conversion; the
+// few before and after these that only some see are added query by query: a weight of zero would let a NaN through.
 template <class C, int kRows, int kVectors>
 static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last, int64_t row, int64_t dim) {
     F32 acc[kRows][kVectors];
@@ -123,9 +142,13 @@ static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last,
         for (int v = 0; v < kVectors; ++v) acc[r][v] = splat(0.0f);
     const float* weights = t.scores + row * kKvSplit;
     const int64_t n = last - first;
-    const int64_t seen = t.visible(row) - first;  // by the first row, which sees least
-    const int64_t shared = seen < 0 ? 0 : seen < n ? seen : n;
-    for (int64_t i = 0; i < shared; ++i) {
+    const auto within = [&](int64_t position) { return position < first ? 0 : position < last ? position - first : n; };
+    const int64_t shared = within(t.begin(row + kRows - 1)), shared_end = within(t.visible(row));
+    for (int r = 0; r < kRows; ++r) {
+        const int64_t end = within(t.visible(row + r));
+        weigh_alone<C, kVectors>(t, weights + r * kKvSplit, within(t.begin(row + r)), shared < end ? shared : end, dim, acc[r]);
+    }
+    for (int64_t i = shared; i < shared_end; ++i) {
         const int64_t ahead = i + kValuesAhead < n ? i + kValuesAhead : n - 1;
         prefetch(t.values[ahead].data), prefetch(t.values[ahead].data + 64);
         F32 value[kVectors];
@@ -138,14 +161,9 @@ static inline void weigh_values(const QueryTile& t, int64_t first, int64_t last,
             for (int v = 0; v < kVectors; ++v) acc[r][v] = fma(weight, value[v], acc[r][v]);
         }
     }
-    for (int r = 1; r < kRows; ++r) {
-        const int64_t end = t.visible(row + r) - first < n ? t.visible(row + r) - first : n;
-        for (int64_t i = shared; i < end; ++i) {
-            const F32 weight = splat(weights[r * kKvSplit + i]);
-            for (int v = 0; v < kVectors; ++v)
-                acc[r][v] = fma(weight, C::load_values(t.values[i], dim + 16 * v), acc[r][v]);
-        }
-    }
+    for (int r = 0; r < kRows; ++r)
+        weigh_alone<C, kVectors>(t, weights + r * kKvSplit, shared > shared_end ? shared : shared_end,
+                                 within(t.visible(row + r)), dim, acc[r]);
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) store(t.partial + (row + r) * t.value_stride + dim + 16 * v, acc[r][v]);
 }
@@ -184,7 +202,7 @@ static void weigh_split(QueryTile& t, const PagedCache& cache, const AttentionIt
     for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<C, kOutputRows>(t, first, last, row);
     for (; row < t.n_rows; ++row) weigh_rows<C, 1>(t, first, last, row);
     for (row = 0; row < t.n_rows; ++row)
-        if (t.visible(row) > first) merge_row(t, row, first == 0);
+        if (t.visible(row) > first && t.begin(row) < last) merge_row(t, row, first == t.first_split(row));
 }
 
 // The first n numbers of a row's output.

@@ -356,13 +356,14 @@ public:
 
     void attention(const Floats& q, const std::string& type, const CacheBytes& k_cache, const CacheBytes& v_cache,
                    int64_t block_size, int64_t head_dim, const Ints& query_start, const Ints& context_lens,
-                   const Ints& block_table, float scale, const FloatsOut& out) {
+                   const Ints& block_table, float scale, std::optional<int64_t> window, const FloatsOut& out) {
         const PagedCache cache = cache_of(type, k_cache, v_cache, block_size, head_dim);
         require(q.ndim() == 3 && dim(q, 2) == cache.head_dim && dim(q, 1) % cache.n_head_kv == 0,
                 "attention: q is [n_tokens, n_head, head_dim], n_head a multiple of the cache's");
         require_same_shape(q, out, "attention: out has the shape of q");
         const AttentionPass pass = pass_of(query_start, context_lens, block_table);
-        const AttentionShape shape{dim(q, 1), dim(q, 1) / cache.n_head_kv, scale};
+        require(!window || *window > 0, "attention: a window has at least one position");
+        const AttentionShape shape{dim(q, 1), dim(q, 1) / cache.n_head_kv, scale, window.value_or(INT64_MAX)};
         const float* from = q.data();
         float* y = out.data();
         perform("attention", [this, from, cache, shape, pass, y, n_tokens = dim(q, 0)] {

@@ -72,7 +72,8 @@ NB_MODULE(_native, module) {
              "mask"_a.noconvert().none(), "changes"_a.noconvert().none(), "tokens"_a.noconvert(), "logprobs"_a.noconvert().none())
         .def("nearest_iq4_kt", &Backend::nearest_iq4_kt, "high_offset"_a, "targets"_a.noconvert(), "weights"_a.noconvert(), "out"_a.noconvert())
         .def("attention", &Backend::attention, "q"_a.noconvert(), "kv_type"_a, "k_cache"_a.noconvert(), "v_cache"_a.noconvert(),
-             "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert());
+             "block_size"_a, "head_dim"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "window"_a.none(),
+             "out"_a.noconvert());
     bind_delta_ops(backend);
     bind_expert_ops(module, backend);
     bind_latent_ops(backend);

@@ -51,6 +51,7 @@ static void attend_latent(const float* q, const PagedCache& cache, const LatentS
                           float* scratch, float* y) {
     QueryTile t;
     t.n_rows = item.queries.n_tokens * item.n_heads, t.group = item.n_heads, t.first_position = item.queries.first_position;
+    t.window = INT64_MAX;  // all that a token may see
     t.key_dim = cache.head_dim, t.key_stride = cache.head_dim_padded(), t.value_stride = (shape.value_width + 15) / 16 * 16;
     float* turned = scratch;  // [width_padded, 16]
     lay_out(scratch + 16 * t.key_stride, t);
@@ -60,7 +61,7 @@ static void attend_latent(const float* q, const PagedCache& cache, const LatentS
     for (int64_t first = 0; first < end; first += kKvSplit) {
         const int64_t last = end < first + kKvSplit ? end : first + kKvSplit;
         score_turned<C>(t, cache, item.queries, first, last, turned);
-        for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, (last - first + 15) / 16 * 16);
+        for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, first, last);
         weigh_split<C>(t, cache, item.queries, first, last);
     }
     for (int64_t row = 0; row < t.n_rows; ++row)

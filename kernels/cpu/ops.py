@@ -253,9 +253,16 @@ class CpuOps(CpuExpertOps, CpuDeltaOps, CpuLatentOps):
         self.store_kv(self.rope(k, *rotation), v, cache, slots)
         return self.rope(q, *rotation)
 
-    def attention(self, q: np.ndarray, cache: PagedCache, batch: AttentionBatch, scale: float) -> np.ndarray:
+    def attention(
+        self,
+        q: np.ndarray,
+        cache: PagedCache,
+        batch: AttentionBatch,
+        scale: float,
+        window: int | None = None,
+    ) -> np.ndarray:
         out = self._arena.take(*q.shape)
-        self._native.attention(q, *cache, *batch, scale, out)
+        self._native.attention(q, *cache, *batch, scale, window, out)
         return out
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:

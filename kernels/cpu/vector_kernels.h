@@ -25,6 +25,7 @@ struct AttentionItem {
 struct AttentionShape {
     int64_t n_head, group;  // group = n_head / n_head_kv
     float scale;
+    int64_t window;  // a query sees so many positions at most, its own among them
 };
 
 // Queries of one sequence and the heads first_head .. first_head + n_heads - 1 of each token, over latents.

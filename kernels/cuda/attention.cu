@@ -2,7 +2,8 @@
 // scores sum dimensions ascending, outputs sum keys ascending, denominators sum sixteen lanes and halve; splits of 256
 // positions give m = max score, l = sum of exp(score - m), o = sum of exp(score - m) * v and merge in order. Threads own keys
 // while scoring and dimensions while weighing, so nothing else is summed across threads, and a query's bits depend
-// neither on its company nor on how its splits are spread over blocks.
+// neither on its company nor on how its splits are spread over blocks. A window leaves the splits where they are; keys
+// that no query of a block sees are not read.
 //
 // A block has kSplit threads. One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
 #include "cuda/attention_pass.cuh"
@@ -32,7 +33,7 @@ ESP_FN void load_queries(Shared& s, const float* q, const Pass& pass, const Cach
 ESP_FN void score_key(Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, int first, int end) {
     const int position = first + int(threadIdx.x), n_rows = queries.n_rows();
     float acc[kRows] = {};
-    if (position < end) {
+    if (queries.begin(0) <= position && position < end) {
         const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
         const KeyReader keys(cache, block, queries.head_kv, position % cache.block_size);
         constexpr int kGroupPairs = kKvScaleDims / 2;
@@ -51,8 +52,10 @@ ESP_FN void score_key(Shared& s, const Pass& pass, const Cache& cache, const Que
     }
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-        if (r < n_rows)
-            s.weights[r][threadIdx.x] = position < queries.visible(r) ? acc[r] : float_from_bits(0xFF800000u);
+        if (r < n_rows) {
+            const bool seen = queries.begin(r) <= position && position < queries.visible(r);
+            s.weights[r][threadIdx.x] = seen ? acc[r] : float_from_bits(0xFF800000u);
+        }
 }
 
 ESP_FN float warp_largest(float v) {
@@ -91,8 +94,30 @@ ESP_FN Place place_of_thread(const Cache& cache) {
     return {int(threadIdx.x) % n_pairs, int(threadIdx.x) / n_pairs, n_apart};
 }
 
-// o of this split for the rows of the thread: row first_row + n_apart * i is out[i]. A key that a row does not see is never
-// multiplied: a weight of zero would let a NaN through.
+// out[i] += the values at [position, end) times the weights of row first_row + n_apart * i, where sees(i, position). A key
+// that a row does not see is never multiplied: a weight of zero would let a NaN through.
+template <class Sees>
+ESP_FN void add_values(const Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, const Place& place,
+                       int first, int& position, int end, const Sees& sees, float2 (&out)[kRows]) {
+    while (position < end) {
+        const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
+        const int offset = position % cache.block_size, run_end = min(end, position - offset + cache.block_size);
+        ValueReader values(cache, block, queries.head_kv, offset, place.pair);
+#pragma unroll 4
+        for (; position < run_end; ++position) {
+            const float2 value = values.next();
+#pragma unroll
+            for (int i = 0; i < kRows; ++i) {
+                if (!sees(i, position)) continue;
+                const float weight = s.weights[place.first_row + place.n_apart * i][position - first];
+                out[i].x = fma_f32(weight, value.x, out[i].x);
+                out[i].y = fma_f32(weight, value.y, out[i].y);
+            }
+        }
+    }
+}
+
+// o of this split for the rows of the thread: row first_row + n_apart * i is out[i].
 ESP_FN void weigh_values(const Shared& s, const Pass& pass, const Cache& cache, const Queries& queries, const Place& place,
                          int first, int end, float2 (&out)[kRows]) {
     int visible[kRows];  // of the thread's rows; 0: not there
@@ -103,22 +128,11 @@ ESP_FN void weigh_values(const Shared& s, const Pass& pass, const Cache& cache, 
         out[i] = make_float2(0.0f, 0.0f);
     }
     if (place.first_row >= place.n_apart) return;
-    for (int position = first; position < end;) {
-        const int64_t block = pass.block_table[int64_t(queries.seq) * pass.max_blocks + position / cache.block_size];
-        const int offset = position % cache.block_size, run_end = min(end, position - offset + cache.block_size);
-        ValueReader values(cache, block, queries.head_kv, offset, place.pair);
-#pragma unroll 4
-        for (; position < run_end; ++position) {
-            const float2 value = values.next();
-#pragma unroll
-            for (int i = 0; i < kRows; ++i) {
-                if (position >= visible[i]) continue;
-                const float weight = s.weights[place.first_row + place.n_apart * i][position - first];
-                out[i].x = fma_f32(weight, value.x, out[i].x);
-                out[i].y = fma_f32(weight, value.y, out[i].y);
-            }
-        }
-    }
+    int position = max(first, queries.begin(0));
+    const int all_begin = min(end, queries.begin(queries.n_rows() - 1));  // the window of every row has begun
+    add_values(s, pass, cache, queries, place, first, position, all_begin,
+               [&](int i, int at) { return begin_of(visible[i], queries.window) <= at && at < visible[i]; }, out);
+    add_values(s, pass, cache, queries, place, first, position, end, [&](int i, int at) { return at < visible[i]; }, out);
 }
 
 // m, l and o of one split of the queries; o in registers (weigh_values).
@@ -131,14 +145,19 @@ ESP_FN void attend_split(Shared& s, const Pass& pass, const Cache& cache, const 
     weigh_values(s, pass, cache, queries, place, first, end, out);
 }
 
+// Whether a row sees a key of the split at `first`.
+ESP_FN bool sees_split(const Queries& queries, int row, int first) {
+    return queries.first_split(row) <= first && first < queries.visible(row);
+}
+
 ESP_FN void merge_split(Shared& s, const Queries& queries, const Place& place, int first, const float2 (&out)[kRows]) {
     if (place.first_row < place.n_apart) {
 #pragma unroll
         for (int i = 0; i < kRows; ++i) {
             const int row = place.first_row + place.n_apart * i;
-            if (row >= queries.n_rows() || queries.visible(row) <= first) continue;
+            if (row >= queries.n_rows() || !sees_split(queries, row, first)) continue;
             float2& merged = reinterpret_cast<float2*>(s.merged[row])[place.pair];
-            if (first == 0) {
+            if (first == queries.first_split(row)) {
                 merged = out[i];
             } else {
                 const Shares shares = merge_shares(s.merged_m[row], s.merged_l[row], s.m[row], s.l[row]);
@@ -148,10 +167,11 @@ ESP_FN void merge_split(Shared& s, const Queries& queries, const Place& place, i
     }
     block_sync();
     const int row = threadIdx.x;
-    if (row < queries.n_rows() && queries.visible(row) > first) {
+    if (row < queries.n_rows() && sees_split(queries, row, first)) {
         const Shares shares = merge_shares(s.merged_m[row], s.merged_l[row], s.m[row], s.l[row]);
-        s.merged_m[row] = first == 0 ? s.m[row] : shares.m;
-        s.merged_l[row] = first == 0 ? s.l[row] : shares.l;
+        const bool is_first = first == queries.first_split(row);
+        s.merged_m[row] = is_first ? s.m[row] : shares.m;
+        s.merged_l[row] = is_first ? s.l[row] : shares.l;
     }
     block_sync();
 }
@@ -183,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention(ESP_ATTENTION_PAR
         load_queries(s, q, pass, cache, queries);
         block_sync();
         const int end = queries.visible(queries.n_rows() - 1);
-        for (int first = 0; first < end; first += kSplit) {
+        for (int first = queries.first_split(0); first < end; first += kSplit) {
             float2 out[kRows];
             attend_split(s, pass, cache, queries, place, first, min(end, first + kSplit), out);
             merge_split(s, queries, place, first, out);
@@ -193,7 +213,7 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention(ESP_ATTENTION_PAR
     }
 }
 
-// ---- One split of one token: decode of few sequences.
+// ---- One split of one token: decode of few sequences. Split 0 is the first that the token sees.
 //   m, l float32 [n_tokens, n_head, n_splits]   o float32 [n_tokens, n_head, n_splits, head_dim]
 //   grid (n_head_kv * ceil(group / 8), n_splits, n_tokens)   block 256. Bound by latency, then by the reads of keys and values.
 extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTION_PARAMETERS, float* m, float* l, float* o) {
@@ -201,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTI
     const Cache cache = ESP_ATTENTION_CACHE;
     const Pass pass = ESP_ATTENTION_PASS;
     const Queries queries = queries_from(pass, cache, blockIdx.z, 1, first_head_of(pass, cache, kRows, blockIdx.x), kRows);
-    const int first = blockIdx.y * kSplit, end = min(queries.first_visible, first + kSplit);
+    const int first = queries.first_split(0) + int(blockIdx.y) * kSplit, end = min(queries.first_visible, first + kSplit);
     if (first >= end) return;  // the whole block
     const Place place = place_of_thread(cache);
     load_queries(s, q, pass, cache, queries);
@@ -226,14 +246,16 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTI
 // ---- The splits of one query, merged in order.   grid (n_head, n_tokens)   block 256, a dimension a thread
 extern "C" __global__ void __launch_bounds__(kMaxHeadDim) attention_merge(const float* m, const float* l, const float* o,
                                                                          const int* query_start, const int* context_lens,
-                                                                         int n_seqs, int n_splits, int head_dim, float* y) {
-    const Pass pass{query_start, context_lens, nullptr, n_seqs, 0, 0, 0, 0.0f};
+                                                                         int n_seqs, int n_splits, int head_dim, int window,
+                                                                         float* y) {
+    const Pass pass{query_start, context_lens, nullptr, n_seqs, 0, 0, 0, 0.0f, window};
     const int token = blockIdx.y, seq = sequence_of(pass, token), d = threadIdx.x;
     if (d >= head_dim) return;
     const int visible = context_lens[seq] - (query_start[seq + 1] - 1 - token);
     const int64_t query = int64_t(token) * gridDim.x + blockIdx.x, first = query * n_splits;
+    const int n_seen = visible - split_at(begin_of(visible, window));  // from the first split on
     float merged = 0.0f, merged_m = 0.0f, merged_l = 1.0f;  // a padding sequence sees nothing
-    for (int split = 0; split * kSplit < visible; ++split) {
+    for (int split = 0; split * kSplit < n_seen; ++split) {
         const float value = o[(first + split) * head_dim + d], split_m = m[first + split], split_l = l[first + split];
         const Shares shares = merge_shares(merged_m, merged_l, split_m, split_l);
         merged = split == 0 ? value : merge_value(shares, merged, value);

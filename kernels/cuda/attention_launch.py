@@ -19,6 +19,7 @@ MAX_HEAD_DIM = 256
 EXACT_THREADS, EXACT_ROWS = 256, 8  # attention.cu, kSplit and kRows
 TENSOR_THREADS, TILE_ROWS = 128, 16  # attention_tensor.cu, kThreads and kTileRows
 TENSOR_DIMS, TENSOR_POSITIONS = 16, 32  # kv_fragments.cuh, kChunkDims and kRun
+NO_WINDOW = 2**30  # more than any context; the kernels add positions to it
 #: Splits of one token go to blocks of their own while that is what fills the GPU and their results are small.
 SPLIT_BLOCKS_PER_MULTIPROCESSOR = 4
 SPLIT_RESULT_BYTES = 64 << 20
@@ -81,6 +82,12 @@ def tensor_form(n_tokens: int, n_seqs: int, n_head_kv: int, group: int, head_dim
     return Form("attention_few" if few else "attention_many", n_head_kv * -(-group // rows), n_blocks, tokens)
 
 
+def splits_of(n_positions: int, window: int, n_tokens: int) -> int:
+    """The most splits of a context that n_tokens neighbouring tokens see any of."""
+    n_seen = window + n_tokens - 1  # positions, which may begin anywhere in a split
+    return min(-(-n_positions // KV_SPLIT), (n_seen - 2) // KV_SPLIT + 2)
+
+
 def attend(
     run: Callable[..., None],
     arena: Arena,
@@ -89,22 +96,25 @@ def attend(
     cache: LayerCache,
     batch: AttentionBatch,
     scale: float,
+    window: int | None,
     out: DeviceArray,
 ) -> None:
-    """out = attention of q, both [n_tokens, n_head, head_dim].
+    """out = attention of q, both [n_tokens, n_head, head_dim]. window: what a token sees at most; None: everything.
 
     run(module, kernel, grid, threads, *arguments) launches; arena has room for the results of splits.
     """
     n_tokens, n_head, head_dim = q.shape
     n_seqs, n_columns = batch.block_table.shape
     heads = (cache.n_head_kv, n_head // cache.n_head_kv)
-    n_splits = -(-n_columns * cache.block_size // KV_SPLIT)
-    n_values = n_tokens * n_head * n_splits
     exact = cache.tensor_module is None
     form = exact_form(n_tokens, *heads) if exact else tensor_form(n_tokens, n_seqs, *heads, head_dim)
+    tokens_per_split = 1 if exact else form.tokens_per_block
+    window = NO_WINDOW if window is None else min(window, NO_WINDOW)
+    n_splits = splits_of(n_columns * cache.block_size, window, tokens_per_split)
+    n_values = n_tokens * n_head * n_splits
     arguments: tuple[Any, ...] = (
         *(q, np.uint64(cache.k.pointer), np.uint64(cache.v.pointer), *batch, n_seqs, n_columns, n_tokens),
-        *(n_head, cache.n_head_kv, head_dim, cache.block_size, float(scale)),
+        *(n_head, cache.n_head_kv, head_dim, cache.block_size, float(scale), window),
     )
     n_busy = form.n_chunks * (n_tokens if exact else form.n_blocks)  # blocks of one split
     walks = n_splits == 1 or n_busy >= SPLIT_BLOCKS_PER_MULTIPROCESSOR * n_multiprocessors
@@ -123,5 +133,5 @@ def attend(
         grid = (form.n_chunks, n_splits, n_tokens)
         run(cache.module, "attention_split", grid, EXACT_THREADS, *arguments, *parts)
     if parts:
-        where = (batch.query_start, batch.context_lens, n_seqs, n_splits, head_dim)
+        where = (batch.query_start, batch.context_lens, n_seqs, n_splits, head_dim, window)
         run(cache.module, "attention_merge", (n_head, n_tokens), EXACT_THREADS, *parts, *where, out)

@@ -15,17 +15,25 @@ struct Pass {
     const int* block_table;   // [n_seqs, max_blocks]
     int n_seqs, max_blocks, n_tokens, n_head;
     float scale;
+    int window;  // a query sees so many positions at most, its own among them
 
     ESP_FN int group(const Cache& cache) const { return n_head / cache.n_head_kv; }
 };
 
+// The first position that a query of the last visible one sees, and where the split of a position begins.
+ESP_FN int begin_of(int visible, int window) { return max(0, visible - window); }
+ESP_FN int split_at(int position) { return position / kSplit * kSplit; }
+
 // Queries of consecutive tokens of one sequence and consecutive heads of one KV head.
 struct Queries {
     int seq, first_token, n_tokens, first_head, n_heads, head_kv;
-    int first_visible;  // positions that the first token sees
+    int first_visible, window;  // the first token's, and the pass's
 
     ESP_FN int n_rows() const { return n_tokens * n_heads; }
+    // A row sees positions [begin, visible), both rising with the row.
     ESP_FN int visible(int row) const { return first_visible + row / n_heads; }
+    ESP_FN int begin(int row) const { return begin_of(visible(row), window); }
+    ESP_FN int first_split(int row) const { return split_at(begin(row)); }
     ESP_FN int64_t query(int row, int n_head) const {
         return int64_t(first_token + row / n_heads) * n_head + first_head + row % n_heads;
     }
@@ -54,6 +62,7 @@ ESP_FN Queries queries_of(const Pass& pass, const Cache& cache, int seq, int fir
     queries.head_kv = first_head / group;
     queries.n_heads = min(n_rows, (queries.head_kv + 1) * group - first_head);
     queries.first_visible = pass.context_lens[seq] - (end - 1 - first_token);
+    queries.window = pass.window;
     return queries;
 }
 
@@ -86,10 +95,10 @@ ESP_FN float merge_value(const Shares& shares, float before, float value) {
 #define ESP_ATTENTION_PARAMETERS                                                                                       \
     const float *q, uint8_t *k, uint8_t *v, const int *query_start, const int *context_lens,                           \
         const int *block_table, int n_seqs, int max_blocks, int n_tokens, int n_head, int n_head_kv, int head_dim,     \
-        int block_size, float scale
+        int block_size, float scale, int window
 #define ESP_ATTENTION_CACHE \
     Cache { k, v, n_head_kv, head_dim, block_size }
 #define ESP_ATTENTION_PASS \
-    Pass { query_start, context_lens, block_table, n_seqs, max_blocks, n_tokens, n_head, scale }
+    Pass { query_start, context_lens, block_table, n_seqs, max_blocks, n_tokens, n_head, scale, window }
 
 }  // namespace espalier

@@ -25,12 +25,17 @@ constexpr uint32_t kLowest = 0xFF800000u;  // minus infinity
 
 // The lowest score where a row does not see the key.
 ESP_FN void mask_scores(const Tile& tile, int first, float (&s)[kStepTiles][4]) {
+    const auto mask_where = [&](const auto& unseen) {
 #pragma unroll
-    for (int i = 0; i < 4 * kStepTiles; ++i) {
-        const int run = i / 4 / kRunTiles, j = i / 4 % kRunTiles;
-        const int position = first + kRun * run + 8 * tile.t + 4 * (i % 2) + j;
-        if (position >= tile.visible[i / 2 % 2]) s[i / 4][i % 4] = float_from_bits(kLowest);
-    }
+        for (int i = 0; i < 4 * kStepTiles; ++i) {
+            const int run = i / 4 / kRunTiles, j = i / 4 % kRunTiles;
+            const int position = first + kRun * run + 8 * tile.t + 4 * (i % 2) + j;
+            if (unseen(i / 2 % 2, position)) s[i / 4][i % 4] = float_from_bits(kLowest);
+        }
+    };
+    if (tile.end - first > tile.pass.window)  // not every row's window has begun
+        mask_where([&](int i, int position) { return position + tile.pass.window < tile.visible[i]; });
+    mask_where([&](int i, int position) { return position >= tile.visible[i]; });
 }
 
 // Scores become weights. The sums so far are to be multiplied by `share` [2].
@@ -69,8 +74,8 @@ ESP_FN void guard_values(const Tile& tile, int position, ValueRows<kTiles>& valu
     unsigned seen[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-        const int of_lane = position + 8 * tile.t + i / 2, visible = tile.visible[i % 2];
-        seen[i] = (of_lane < visible ? kOnes & 0xFFFFu : 0u) | (of_lane + 4 < visible ? kOnes << 16 : 0u);
+        const int of_lane = position + 8 * tile.t + i / 2;
+        seen[i] = (tile.sees(i % 2, of_lane) ? kOnes & 0xFFFFu : 0u) | (tile.sees(i % 2, of_lane + 4) ? kOnes << 16 : 0u);
     }
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
@@ -165,9 +170,12 @@ ESP_FN void attend_split(const QueryTile& q_tile, const Tile& tile, int first, i
                          Sums<Form>& sums) {
     sums = {};
     sums.m[0] = sums.m[1] = float_from_bits(kLowest);
+    first = max(first, (tile.complete - tile.pass.window) / kStep * kStep);
 #pragma unroll 1
-    for (; first + kStep <= min(tile.complete, end); first += kStep)
+    for (; first + kStep <= min(tile.complete, end); first += kStep) {
+        if (tile.end - first > tile.pass.window) break;  // not every row's window has begun
         attend_step<Form, false>(q_tile, tile, first, exchanged, sums);
+    }
 #pragma unroll 1
     for (; first < end; first += kStep) attend_step<Form, true>(q_tile, tile, first, exchanged, sums);
 }

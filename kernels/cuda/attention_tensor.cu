@@ -4,8 +4,9 @@
 //   m, l float32 [n_tokens, n_head, n_splits]   o float32 [n_tokens, n_head, n_splits, head_dim]   the rest: Pass, Cache
 //   block_size is a multiple of 32
 //   grid (n_head_kv * ceil(group / rows of a block), blocks of tokens, n_splits or 1)   block 128
-// Where the grid is n_splits deep, a block leaves m, l and o of its split for attention_merge (attention.cu); one deep, it
-// walks over all splits and merges them in y, and m, l and o are null.
+// Where the grid is n_splits deep, a block leaves m, l and o of its split for attention_merge (attention.cu), which counts
+// a query's splits from the first that it sees; one deep, it walks over all splits and merges them in y, and m, l and o
+// are null.
 //
 // A row is one head of one token. Sixteen rows of one KV head and sequence are a tile: rows of the tensor cores' products.
 // A step is 64 positions: scores; the largest so far, by which the sums so far are scaled down; weights, exp(score -
@@ -28,7 +29,7 @@ template <class Form, class Use>
 ESP_FN void for_each_sum(const Tile& tile, int first, const Sums<Form>& sums, const Use& use) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        if (!tile.has(i) || tile.visible[i] <= first) continue;
+        if (!tile.has(i) || !tile.sees_split(i, first)) continue;
 #pragma unroll
         for (int slab = 0; slab < Form::kSlabs; ++slab) {
             const int dim = slab_dim<Form>(slab) + 2 * Form::kDimTiles * tile.t;
@@ -58,14 +59,14 @@ ESP_FN void merge_split(const Tile& tile, int first, const Sums<Form>& sums, Mer
     Shares shares[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-        if (first == 0) shares[i] = {0.0f, 1.0f, sums.merged_m(i), sums.merged_l(i)};
+        if (first <= tile.first_split(i)) shares[i] = {0.0f, 1.0f, sums.merged_m(i), sums.merged_l(i)};
         else shares[i] = merge_shares(merged.m[i], merged.l[i], sums.merged_m(i), sums.merged_l(i));
         merged.m[i] = shares[i].m, merged.l[i] = shares[i].l;
     }
     for_each_sum(tile, first, sums, [&](int i, int dim, float4 value) {
         float* const row = y + tile.queries.query(tile.row(i), tile.pass.n_head) * tile.cache.head_dim;
         float4& out = *reinterpret_cast<float4*>(row + dim);
-        if (first > 0) {
+        if (first > tile.first_split(i)) {
             value.x = merge_value(shares[i], out.x, value.x), value.y = merge_value(shares[i], out.y, value.y);
             value.z = merge_value(shares[i], out.z, value.z), value.w = merge_value(shares[i], out.w, value.w);
         }
@@ -81,14 +82,15 @@ ESP_FN void merge_split(const Tile& tile, int first, const Sums<Form>& sums, Mer
 template <class Form>
 ESP_FN void write_split(const Tile& tile, int first, const Sums<Form>& sums, float* m, float* l, float* o) {
     const auto at = [&](int i) {
-        return tile.queries.query(tile.row(i), tile.pass.n_head) * gridDim.z + blockIdx.z;
+        const int split = (first - tile.first_split(i)) / kSplit;
+        return tile.queries.query(tile.row(i), tile.pass.n_head) * gridDim.z + split;
     };
     for_each_sum(tile, first, sums, [&](int i, int dim, float4 value) {
         *reinterpret_cast<float4*>(o + at(i) * tile.cache.head_dim + dim) = value;
     });
     if (tile.t != 0 || Form::warp() != 0) return;
     for (int i = 0; i < 2; ++i)
-        if (tile.has(i) && tile.visible[i] > first) m[at(i)] = sums.merged_m(i), l[at(i)] = sums.merged_l(i);
+        if (tile.has(i) && tile.sees_split(i, first)) m[at(i)] = sums.merged_m(i), l[at(i)] = sums.merged_l(i);
 }
 
 // A padding sequence sees nothing: zeros.
@@ -118,7 +120,7 @@ ESP_FN Queries queries_of_block(const Pass& pass, const Cache& cache, int index,
 #define ESP_TENSOR_PARAMETERS ESP_ATTENTION_PARAMETERS, int tokens_per_block, float *m, float *l, float *o, float *y
 #define ESP_TENSOR_ARGUMENTS                                                                                           \
     q, k, v, query_start, context_lens, block_table, n_seqs, max_blocks, n_tokens, n_head, n_head_kv, head_dim,        \
-        block_size, scale, tokens_per_block, m, l, o, y
+        block_size, scale, window, tokens_per_block, m, l, o, y
 
 template <class Form>
 ESP_FN void attend(ESP_TENSOR_PARAMETERS) {
@@ -139,7 +141,7 @@ ESP_FN void attend(ESP_TENSOR_PARAMETERS) {
     Form::sync();
     const bool is_one_split = gridDim.z > 1;
     if (tile.end <= 0 && !is_one_split) write_zeros(tile, y);
-    const int begin = is_one_split ? kSplit * int(blockIdx.z) : 0;
+    const int begin = split_at(tile.first_seen()) + (is_one_split ? kSplit * int(blockIdx.z) : 0);
     const int end = is_one_split ? min(tile.end, begin + kSplit) : tile.end;
     Merged merged{};
     for (int first = begin; first < end; first += kSplit) {

@@ -48,8 +48,8 @@ struct Tile {
     const Cache& cache;
     Queries queries;
     int first_row, g, t;
-    int visible[2];     // positions that the lane's rows see
-    int complete, end;  // that the first row sees, and so does every other; that the last row sees, and no other more
+    int visible[2];     // the lane's row i sees the last positions before this one, as many as the window has
+    int complete, end;  // every row's context reaches to; the last row's
 
     ESP_FN Tile(const Pass& pass, const Cache& cache, const Queries& queries, int first_row)
         : pass(pass), cache(cache), queries(queries), first_row(first_row), g((threadIdx.x & 31) >> 2), t(threadIdx.x & 3) {
@@ -57,6 +57,13 @@ struct Tile {
         complete = queries.visible(first_row);
         end = queries.visible(min(first_row + kTileRows, queries.n_rows()) - 1);
     }
+    ESP_FN bool sees(int i, int position) const {
+        return position < visible[i] && position + pass.window >= visible[i];
+    }
+    // The first position that the first row sees, and no other sees an earlier one.
+    ESP_FN int first_seen() const { return begin_of(complete, pass.window); }
+    ESP_FN int first_split(int i) const { return split_at(begin_of(visible[i], pass.window)); }  // of the lane's row i
+    ESP_FN bool sees_split(int i, int first) const { return first_split(i) <= first && first < visible[i]; }
     ESP_FN int row(int i) const { return first_row + g + 8 * i; }
     ESP_FN bool has(int i) const { return row(i) < queries.n_rows(); }
     // Where a run lies; beyond the last visible position, any run that is there.

@@ -354,11 +354,18 @@ class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps):
         return out
 
     def attention(
-        self, q: DeviceArray, cache: LayerCache, batch: AttentionBatch, scale: float
+        self,
+        q: DeviceArray,
+        cache: LayerCache,
+        batch: AttentionBatch,
+        scale: float,
+        window: int | None = None,
     ) -> DeviceArray:
         out = self._arena.take(*q.shape)
         n_multiprocessors = self._device.n_multiprocessors
-        attention_launch.attend(self._run, self._arena, n_multiprocessors, q, cache, batch, scale, out)
+        attention_launch.attend(
+            self._run, self._arena, n_multiprocessors, q, cache, batch, scale, window, out
+        )
         return out
 
     def silu_mul(self, gate: DeviceArray, up: DeviceArray) -> DeviceArray:

@@ -166,7 +166,14 @@ class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps):
         self.store_kv(self.rope(k, *rotation), v, cache, slots)
         return self.rope(q, *rotation)
 
-    def attention(self, q: np.ndarray, cache: LayerCache, batch: AttentionBatch, scale: float) -> np.ndarray:
+    def attention(
+        self,
+        q: np.ndarray,
+        cache: LayerCache,
+        batch: AttentionBatch,
+        scale: float,
+        window: int | None = None,
+    ) -> np.ndarray:
         out = np.empty_like(q)
         for i, context_len in enumerate(batch.context_lens):
             start, end = batch.query_start[i], batch.query_start[i + 1]
@@ -175,7 +182,8 @@ class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps):
             k, v = (np.concatenate(values.take(blocks)) for values in (cache.k, cache.v))
             for token in range(start, end):
                 visible = context_len - (end - 1 - token)
-                out[token] = attend(q[token], k[:visible], v[:visible], scale)
+                begin = max(0, visible - window) if window is not None else 0
+                out[token] = attend(q[token], k[:visible], v[:visible], scale, begin)
         return out
 
     def silu_mul(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:

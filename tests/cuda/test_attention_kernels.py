@@ -5,6 +5,7 @@ import pytest
 
 from kernels.batches import AttentionBatch
 from kernels.cache_groups import PagedGroup
+from kernels.cuda import attention_launch
 from kernels.kv_type import KV_TYPES
 from kernels.ops import KV_SPLIT, Ops, Rotation
 from support.cuda_device import ORDERS, SEED, thread_order
@@ -49,6 +50,38 @@ def test_a_long_prefill_gives_the_cpus_bits(cuda_ops: Ops, cpu_ops: Ops, kv_type
     """Past one split of keys, so that a token's parts are merged; queries of three groups of rows."""
     s = sequence(KV_SPLIT + 20, 3, 1, 32, list(range(9)), SEED)
     assert same_bits(whole(cuda_ops, s, kv_type, 9), whole(cpu_ops, s, kv_type, 9))
+
+
+#: Within a split; as long as one, so that most see two; more than any context here.
+WINDOWS = [20, KV_SPLIT, 1000]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("blocks_wanted", [0, 1 << 20])
+def test_windows_give_the_cpus_bits_in_any_thread_order(
+    cuda_ops: Ops, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch, blocks_wanted: int, window: int
+) -> None:
+    """Decodes whose window begins anywhere in a split, a chunk beside them; splits in one block and in their own."""
+    monkeypatch.setattr(attention_launch, "SPLIT_BLOCKS_PER_MULTIPROCESSOR", blocks_wanted)
+    n_new = [1, 1, 1, 9]
+    seqs = ragged([5, KV_SPLIT + 19, 2 * KV_SPLIT + 1, KV_SPLIT + 25], 6, 2, 24, SEED)
+    expected = last_tokens(cpu_ops, seqs, n_new, "q8_0", window)
+    for order in ORDERS:
+        with thread_order(order):
+            got = last_tokens(cuda_ops, seqs, n_new, "q8_0", window)
+        for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+            assert same_bits(a, b), f"order {order}, sequence {i}"
+
+
+@KV
+def test_a_windows_prefill_gives_the_cpus_bits(cuda_ops: Ops, cpu_ops: Ops, kv_type: str) -> None:
+    """Blocks of queries that see different splits; keys before every window are NaN and must not be read."""
+    n, window = KV_SPLIT + 40, 30
+    s = sequence(n, 1, 1, 32, list(range(10)), SEED)
+    expected = whole(cpu_ops, s, kv_type, 10, window)
+    assert same_bits(whole(cuda_ops, s, kv_type, 10, window), expected)
+    s.k[: n - 8 - window + 1], s.v[: n - 8 - window + 1] = np.nan, np.nan
+    assert same_bits(last_tokens(cuda_ops, [s], [8], kv_type, window)[0], expected[-8:])
 
 
 def test_q8_0_rounds_what_is_hard_to_round_as_the_cpu_does(cuda_ops: Ops, cpu_ops: Ops) -> None:

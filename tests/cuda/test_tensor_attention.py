@@ -72,6 +72,30 @@ def test_a_long_prefill_is_close_to_float64(tensor_ops: Ops, kv_type: str) -> No
 
 
 @KV
+@pytest.mark.parametrize("window", [1, 50, 64, KV_SPLIT + 3])
+def test_a_window_is_close_to_float64(tensor_ops: Ops, window: int, kv_type: str) -> None:
+    """Windows shorter than a tile's rows, than a step of keys, as long as one, and over two splits."""
+    s = sequence(2 * KV_SPLIT + 20, 2, 1, 32, list(range(17)), SEED)
+    assert_close(whole(tensor_ops, s, kv_type, 17, window), in_float64(s, kv_type, window), s)
+
+
+@pytest.mark.parametrize("blocks_wanted", [0, 1 << 20])
+def test_a_windows_bits_do_not_depend_on_chunks_or_launches(
+    tensor_ops: Ops, monkeypatch: pytest.MonkeyPatch, blocks_wanted: int
+) -> None:
+    """Chunks and single tokens whose windows begin in other splits than their neighbours'; NaNs before them all."""
+    n, window = 2 * KV_SPLIT + 6, 70
+    s = sequence(n, 3, 1, 32, list(range(17)), SEED)
+    expected = whole(tensor_ops, s, "f16", 17, window)
+    monkeypatch.setattr(attention_launch, "SPLIT_BLOCKS_PER_MULTIPROCESSOR", blocks_wanted)
+    s.k[: n - 100 - window + 1], s.v[: n - 100 - window + 1] = np.nan, np.nan
+    cache = new_cache(tensor_ops, [s], 17, "f16")
+    cuts = [0, n - 100, n - 61, n - 7, n - 6, n - 5, n]
+    chunks = [attend(tensor_ops, cache, [(s, a, b)], window)[0] for a, b in pairwise(cuts)]
+    assert same_bits(np.concatenate(chunks[1:]), expected[n - 100 :])
+
+
+@KV
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), [(4, 1, 64), (6, 2, 80), (2, 1, 256)])
 def test_the_bits_do_not_depend_on_the_order_of_threads(
     tensor_ops: Ops, n_head: int, n_head_kv: int, head_dim: int, kv_type: str

@@ -10,8 +10,8 @@ from kernels.cache_groups import PagedGroup
 from kernels.cpu import _native
 from kernels.cpu.ops import CpuOps
 from kernels.kv_type import KV_TYPES, head_bytes
-from kernels.ops import Ops
-from support.sequences import BLOCK, Sequence, attend, new_cache, same_bits, sequence, whole
+from kernels.ops import KV_SPLIT, Ops
+from support.sequences import BLOCK, Sequence, attend, in_float64, new_cache, same_bits, sequence, whole
 
 
 @pytest.fixture(params=KV_TYPES)
@@ -43,6 +43,57 @@ def test_every_tier_and_thread_count_gives_the_same_bits(
     for isa in _native.isa_tiers():
         for threads in (1, 2, 3):
             assert same_bits(whole(CpuOps(threads=threads, isa=isa), s, kv_type), expected)
+
+
+#: One token, within a split, as long as one, more than that.
+WINDOWS = [1, 40, KV_SPLIT, KV_SPLIT + 9]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), [(6, 2, 80), (40, 1, 16)])
+def test_a_window_is_what_the_definition_says(
+    cpu_ops: CpuOps, reference_ops: Ops, kv_type: str, n_head: int, n_head_kv: int, head_dim: int, window: int
+) -> None:
+    """As the reference, and as float64 to what scores of up to 30 in float32 leave of the weights.
+
+    40 heads of a token are more than rows of one tile.
+    """
+    s = sequence(290, n_head, n_head_kv, head_dim, list(range(10)))
+    got = whole(cpu_ops, s, kv_type, window=window)
+    np.testing.assert_allclose(got, whole(reference_ops, s, kv_type, window=window), rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(got, in_float64(s, kv_type, window), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_windows_bits_do_not_depend_on_chunks_tiers_or_threads(kv_type: str, window: int) -> None:
+    s = sequence(280, 6, 2, 24, list(range(9)))
+    expected = whole(CpuOps(threads=1, isa="scalar"), s, kv_type, window=window)
+    for isa, cut in zip(_native.isa_tiers(), (37, 3, 120), strict=False):
+        ops = CpuOps(threads=2, isa=isa)
+        cache = new_cache(ops, [s], 40, kv_type)
+        parts = [attend(ops, cache, [(s, a, min(a + cut, 280))], window)[0] for a in range(0, 280, cut)]
+        assert same_bits(np.concatenate(parts), expected), f"{isa}, chunks of {cut}"
+
+
+def test_a_window_longer_than_the_context_changes_no_bit(cpu_ops: CpuOps, kv_type: str) -> None:
+    s = sequence(300, 8, 2, 64, list(range(10)))
+    assert same_bits(whole(cpu_ops, s, kv_type, window=300), whole(cpu_ops, s, kv_type))
+
+
+def test_what_lies_before_a_window_never_matters(cpu_ops: CpuOps, kv_type: str) -> None:
+    """NaN keys and values up to the token that the last 60 no longer see."""
+    s = sequence(300, 6, 2, 64, list(range(10)))
+    expected = whole(cpu_ops, s, kv_type, window=100)
+    s.k[: 241 - 100], s.v[: 241 - 100] = np.nan, np.nan
+    got = whole(cpu_ops, s, kv_type, window=100)
+    assert same_bits(got[240:], expected[240:])
+    assert np.isnan(got[239]).any()
+
+
+def test_a_window_of_nothing_is_refused(cpu_ops: CpuOps) -> None:
+    s = sequence(4, 2, 2, 16, [0])
+    with pytest.raises(ValueError, match="a window has at least one position"):
+        whole(cpu_ops, s, "f16", window=0)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 32, 100, 256, 299])

@@ -79,7 +79,9 @@ def cache_arrays(cache: Any) -> list[np.ndarray]:
     return [array for part in parts for array in part]
 
 
-def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list[np.ndarray]:
+def attend(
+    ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]], window: int | None = None
+) -> list[np.ndarray]:
     """One pass over tokens [first, last) of each sequence, stored and attended; outputs by sequence."""
     ops.begin_step()
     lengths = [last - first for _, first, last in parts]
@@ -92,17 +94,21 @@ def attend(ops: Ops, cache: Any, parts: list[tuple[Sequence, int, int]]) -> list
     starts = np.cumsum([0, *lengths]).astype(np.int32)
     arrays = (starts, np.array([b for _, _, b in parts], np.int32), table)
     batch = AttentionBatch(*(on(ops, array) for array in arrays))
-    out = ops.to_host(ops.attention(join("q"), cache, batch, parts[0][0].q.shape[2] ** -0.5)).copy()
+    scale = parts[0][0].q.shape[2] ** -0.5
+    out = ops.to_host(ops.attention(join("q"), cache, batch, scale, window)).copy()
     return [out[a:b] for a, b in pairwise(starts)]
 
 
-def last_tokens(ops: Ops, seqs: list[Sequence], n_new: list[int], kv_type: str) -> list[np.ndarray]:
+def last_tokens(
+    ops: Ops, seqs: list[Sequence], n_new: list[int], kv_type: str, window: int | None = None
+) -> list[np.ndarray]:
     """The outputs of each sequence's last tokens, over a cache that the ones before them filled."""
     cache = new_cache(ops, seqs, 1 + max(max(s.blocks) for s in seqs), kv_type)
     for s, n in zip(seqs, n_new, strict=True):
         if len(s.k) > n:
             store(ops, cache, s, len(s.k) - n)
-    return attend(ops, cache, [(s, len(s.q) - n, len(s.q)) for s, n in zip(seqs, n_new, strict=True)])
+    parts = [(s, len(s.q) - n, len(s.q)) for s, n in zip(seqs, n_new, strict=True)]
+    return attend(ops, cache, parts, window)
 
 
 def store(ops: Ops, cache: Any, s: Sequence, n: int) -> None:
@@ -113,18 +119,19 @@ def store(ops: Ops, cache: Any, s: Sequence, n: int) -> None:
     ops.to_host(k)  # waits for the store
 
 
-def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40) -> np.ndarray:
-    return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))])[0]
+def whole(ops: Ops, s: Sequence, kv_type: str, n_blocks: int = 40, window: int | None = None) -> np.ndarray:
+    return attend(ops, new_cache(ops, [s], n_blocks, kv_type), [(s, 0, len(s.q))], window)[0]
 
 
-def in_float64(s: Sequence, kv_type: str) -> np.ndarray:
+def in_float64(s: Sequence, kv_type: str, window: int | None = None) -> np.ndarray:
     """Attention of the whole sequence over what a cache of that type holds, by its definition."""
     n, n_head, head_dim = s.q.shape
     group = n_head // s.k.shape[1]
     positions = np.arange(n)
     k, v = (_as_stored(x, kv_type)[:, np.arange(n_head) // group] for x in (s.k, s.v))
     scores = np.einsum("ihd,jhd->hij", s.q.astype(np.float64), k) * float(np.float32(head_dim**-0.5))
-    scores[:, positions[:, None] < positions] = -np.inf
+    distance = positions[:, None] - positions
+    scores[:, (distance < 0) | (distance >= (window or n))] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.einsum("hij,jhd->ihd", weights / weights.sum(axis=-1, keepdims=True), v)
 
