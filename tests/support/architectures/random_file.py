@@ -15,7 +15,7 @@ import numpy as np
 
 from kernels.random_weights import random_weight
 from kernels.reference.formats import dequantize
-from kernels.reference.linear import linear_exact
+from kernels.reference.linear import linear_weights
 from support.gguf_writer import Tensor, write_gguf
 from support.random_models import N_CTX, N_VOCAB, SHARPNESS
 from support.vocabularies import pieces_with, spm_metadata
@@ -131,10 +131,8 @@ def plain_values(tensor: Tensor) -> np.ndarray:
     """
     shape, data = tensor.shape[::-1], np.frombuffer(tensor.data, np.uint8)
     n_out, n_in = int(np.prod(shape[:-1])), shape[-1]
-    if tensor.name == "token_embd.weight" or tensor.type_name in ("F32", "F16"):
-        return dequantize(tensor.type_name, data, n_out, n_in).astype(np.float64).reshape(shape)
-    unit = np.eye(n_in, dtype=np.float32)
-    return np.ascontiguousarray(linear_exact(unit, tensor.type_name, data, n_out).T).reshape(shape)
+    values = dequantize if tensor.name == "token_embd.weight" else linear_weights
+    return values(tensor.type_name, data, n_out, n_in).astype(np.float64).reshape(shape)
 
 
 def as_float_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
