@@ -5,7 +5,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from engine.metadata_reader import MetadataReader
-from engine.models import deepseek2, glm4moe, glm_dsa, llama, mistral3, qwen2, qwen3, qwen3moe, qwen35
+from engine.models import deepseek2, gemma3, glm4moe, glm_dsa, llama, mistral3, qwen2, qwen3, qwen3moe, qwen35
 from engine.models.config import ModelConfig, read_dense_config
 from engine.models.model import Model
 from engine.models.weight_source import WeightSource
@@ -47,6 +47,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "deepseek2": _of(deepseek2),
     "glm-dsa": _of(glm_dsa),
     "mistral3": _of(mistral3),
+    "gemma3": _of(gemma3),
 }
 
 

@@ -24,6 +24,8 @@ class GroupedQueryAttention:
     head_dim: int
     rms_eps: float
     interleaved: bool  # rotary pairs lie side by side, as GGUF `llama` files hold q and k
+    scale: float  # of scores
+    window: int | None  # positions that a token sees, its own included; None: all
     attn_q: QuantTensor  # [n_head * head_dim, n_embd]
     attn_k: QuantTensor  # [n_head_kv * head_dim, n_embd]
     attn_v: QuantTensor  # [n_head_kv * head_dim, n_embd]
@@ -39,14 +41,18 @@ class GroupedQueryAttention:
         self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache, residual: Array
     ) -> Array:
         """residual + attention's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
+        heads = self.heads(ops, x, angles=angles, batch=batch, cache=cache)
+        return projected(ops, heads, self.attn_output, self.attn_output_bias, residual)
+
+    def heads(self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache) -> Array:
+        """What `attn_output` takes: [n_tokens, n_head * head_dim]"""
         q, k, v = ops.linear_many(x, [self.attn_q, self.attn_k, self.attn_v])
         q = self._heads(ops, q, self.attn_q_bias, self.attn_q_norm, self.n_head)
         k = self._heads(ops, k, self.attn_k_bias, self.attn_k_norm, self.n_head_kv)
         v = self._heads(ops, v, self.attn_v_bias, None, self.n_head_kv)
         q = ops.rope_and_store(q, k, v, Rotation(angles, self.interleaved), cache, batch.slots)
-        out = ops.attention(q, cache, batch.attention, scale=self.head_dim**-0.5)
-        heads = out.reshape(batch.n_tokens, self.n_head * self.head_dim)
-        return projected(ops, heads, self.attn_output, self.attn_output_bias, residual)
+        out = ops.attention(q, cache, batch.attention, scale=self.scale, window=self.window)
+        return out.reshape(batch.n_tokens, self.n_head * self.head_dim)
 
     def _heads(self, ops: Ops, x: Array, bias: Array | None, norm: Array | None, n_head: int) -> Array:
         """[n_tokens, n_head, head_dim]"""
@@ -66,8 +72,10 @@ def build_attention(
     qkv_biases: Presence = "none",
     output_bias: Presence = "none",
     head_norms: Presence = "none",
+    scale: float | None = None,
+    window: int | None = None,
 ) -> GroupedQueryAttention:
-    """That of layer i. Raises ModelFileError as the source does."""
+    """That of layer i. scale: None for head_dim ** -0.5. Raises ModelFileError as the source does."""
     prefix = f"blk.{i}."
     n_embd, head_dim = config.n_embd, config.head_dim
     n_q, n_kv = config.n_head * head_dim, config.n_head_kv * head_dim
@@ -83,6 +91,8 @@ def build_attention(
         head_dim=head_dim,
         rms_eps=config.rms_eps,
         interleaved=interleaved,
+        scale=head_dim**-0.5 if scale is None else scale,
+        window=window,
         attn_q=weights.matrix(prefix + "attn_q.weight", n_q, n_embd),
         attn_k=weights.matrix(prefix + "attn_k.weight", n_kv, n_embd),
         attn_v=weights.matrix(prefix + "attn_v.weight", n_kv, n_embd),

@@ -38,18 +38,15 @@ class TemperedAttention(GroupedQueryAttention):
     temperatures: Array
     stride: int
 
-    def forward(
-        self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache, residual: Array
-    ) -> Array:
+    def heads(self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache) -> Array:
         q, k, v = ops.linear_many(x, [self.attn_q, self.attn_k, self.attn_v])
         q = ops.scale_by_position(q, batch.positions, self.temperatures, self.stride)
         q = q.reshape(batch.n_tokens, self.n_head, self.head_dim)
         k = k.reshape(batch.n_tokens, self.n_head_kv, self.head_dim)
         v = v.reshape(batch.n_tokens, self.n_head_kv, self.head_dim)
         q = ops.rope_and_store(q, k, v, Rotation(angles, self.interleaved), cache, batch.slots)
-        out = ops.attention(q, cache, batch.attention, scale=self.head_dim**-0.5)
-        heads = out.reshape(batch.n_tokens, self.n_head * self.head_dim)
-        return ops.linear_add(heads, self.attn_output, residual)
+        out = ops.attention(q, cache, batch.attention, scale=self.scale)
+        return out.reshape(batch.n_tokens, self.n_head * self.head_dim)
 
 
 def read_config(keys: MetadataReader) -> Mistral3Config:

@@ -38,6 +38,11 @@ def _sizes(rng: np.random.Generator, **fixed: object) -> Sizes:
     return replace(drawn, **fixed)  # type: ignore[arg-type]  # fields of Sizes
 
 
+def _shared_evenly(sizes: Sizes) -> Sizes:
+    """n_embd a multiple of n_head, which some of transformers' classes ask for."""
+    return replace(sizes, n_embd=16 * sizes.n_head)
+
+
 def _delta(rng: np.random.Generator) -> Delta:
     n_k_head = int(rng.integers(1, 4))
     return Delta(
@@ -73,7 +78,7 @@ def _deepseek2(rng: np.random.Generator) -> RandomFile:
     if build is v3:
         sizes = replace(sizes, n_used=min(sizes.n_used, 4))  # of two groups of two
     if build is lite:
-        sizes = replace(sizes, n_embd=16 * sizes.n_head)  # transformers' class asks for a multiple
+        sizes = _shared_evenly(sizes)
     return build(sizes, _latent(rng, may_lack_query=build is lite))
 
 
@@ -88,7 +93,7 @@ _BUILDERS: Mapping[str, Callable[[np.random.Generator], RandomFile]] = {
     "glm-dsa": lambda rng: glm_dsa(_sizes(rng), replace(_latent(rng), split=True)),
     "mistral3": lambda rng: mistral3(_sizes(rng, n_nextn=0), factor=float(rng.choice([2, 16]))),
     "gemma3": lambda rng: gemma3(
-        _sizes(rng, n_nextn=0, n_layer=int(rng.integers(1, 9))),
+        _shared_evenly(_sizes(rng, n_nextn=0, n_layer=int(rng.integers(1, 9)))),
         window=int(rng.choice([1, 7, 64, 400])),
         tied=bool(rng.integers(2)),
         factor=float(rng.choice([1, 8])),
