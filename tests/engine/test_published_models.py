@@ -93,6 +93,17 @@ def test_a_tensor_too_many_and_one_of_another_shape_are_named(published, monkeyp
     assert "the hyperparameters give" in error
 
 
+def test_a_qwen35_file_of_another_converter_is_read_too(tmp_path):
+    """Three sections of the rotation in place of four, and a weight in place of ssm_dt's bias."""
+    model = read_published("Qwen3.5-27B")
+    keys = {**model.keys, "qwen35.rope.dimension_sections": [11, 11, 10]}
+    tensors = tuple(t._replace(name=t.name.replace("ssm_dt.bias", "ssm_dt.weight")) for t in model.tensors)
+    assert tensors != model.tensors
+    path = write_hollow(replace(model, keys=keys, tensors=tensors), tmp_path / "m.gguf")
+    with GGUFFile.open(path) as gguf:
+        assert not plan_weights(gguf, read_config(gguf), {}).skipped
+
+
 def _twice(names):
     """Names of what some files hold in two forms: kv_b, and its halves for absorbed attention."""
     halves = {name for name in names if name.endswith((".attn_k_b.weight", ".attn_v_b.weight"))}
