@@ -91,7 +91,8 @@ def build_delta_net(
     """That of layer i. Raises ModelFileError as the source does."""
     prefix, c = f"blk.{i}.", config
     n_values = c.n_v_head * c.value_dim
-    dt = prefix + "ssm_dt.bias"
+    other = prefix + "ssm_dt.weight"  # as some converters name it
+    dt = other if weights.has(other) else prefix + "ssm_dt.bias"
     taps = weights.host_floats(prefix + "ssm_conv1d.weight", (c.n_taps, c.n_channels))
     return GatedDeltaNet(
         config=c,
@@ -102,8 +103,7 @@ def build_delta_net(
         ssm_beta=weights.matrix(prefix + "ssm_beta.weight", c.n_v_head, n_embd),
         ssm_conv1d=weights.to_device(taps.T.reshape(-1)),  # a file has the taps of a channel together
         gates=DeltaGates(
-            # Some converters call the bias a weight.
-            dt=weights.vector(dt if weights.has(dt) else prefix + "ssm_dt.weight", c.n_v_head),
+            dt=weights.vector(dt, c.n_v_head),
             a=weights.vector(prefix + "ssm_a", c.n_v_head),
         ),
         ssm_norm=weights.vector(prefix + "ssm_norm.weight", c.value_dim),
