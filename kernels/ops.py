@@ -18,6 +18,7 @@ from kernels.cache_groups import CacheGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.delta_ops import DeltaNetOps
 from kernels.expert_ops import ExpertOps
+from kernels.indexer_ops import IndexerOps
 from kernels.latent_ops import LatentOps
 from kernels.quant_tensor import QuantTensor
 from kernels.recordings import Recordings
@@ -38,7 +39,7 @@ class Rotation(NamedTuple):
     interleaved: bool
 
 
-class Ops(ExpertOps, DeltaNetOps, LatentOps, Protocol):
+class Ops(ExpertOps, DeltaNetOps, LatentOps, IndexerOps, Protocol):
     """One backend."""
 
     name: str

@@ -67,7 +67,7 @@ def load_model(
     experts that cannot lie there.
     """
     with GGUFFile.open(path) as gguf:
-        config = read_config(gguf)
+        config = read_config(gguf).on(ops)
         tokenizer, template = _load_text(gguf, chat_template)
         try:
             overrides = three_inst_types(gguf, ops, kt_trellis)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.metadata_reader import MetadataReader
+from kernels.ops import Ops
 
 MAX_LAYERS = 1024
 MAX_WIDTH = 1 << 20  # n_embd and n_ff
@@ -54,6 +55,10 @@ class ModelConfig:
     def n_ctx_max(self) -> int:
         """The longest sequence computed as trained: attention is full, and within the window that is the same."""
         return min(self.n_ctx_train, self.sliding_window or self.n_ctx_train)
+
+    def on(self, ops: Ops) -> "ModelConfig":
+        """What a backend runs of the model: less where it lacks an operation that only long contexts need."""
+        return self
 
     @property
     def context_limit(self) -> str:

@@ -6,7 +6,7 @@ the latent: so queries are taken to the latent once, and values come out of it a
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,16 @@ def _check_row(keys: MetadataReader, kv_lora_rank: int, n_rot: int) -> None:
             raise keys.error(f"attention.{name}", f"the cached row gives {width}")
 
 
+class Projections(NamedTuple):
+    """What attention makes of its input, each [n_tokens, its rows]. q_a: normed; None where queries come straight."""
+
+    q_a: Array | None
+    q_nope: Array
+    q_rope: Array
+    latent: Array
+    k_rope: Array
+
+
 @dataclass(frozen=True)
 class LatentAttention:
     """Its weights; GGUF names without the `blk.{i}.` prefix. Matrices that hold two things are taken apart."""
@@ -99,31 +109,56 @@ class LatentAttention:
         self, ops: Ops, x: Array, *, angles: Array, batch: Batch, cache: LayerCache, residual: Array
     ) -> Array:
         """residual + attention's output. [n_tokens, n_embd] -> [n_tokens, n_embd]"""
-        n_tokens, n_head = batch.n_tokens, self.config.n_head
-        q_nope, q_rope, latent, k_rope = self._projections(ops, x)
-        latent = ops.rms_norm(latent, self.attn_kv_a_norm, LATENT_EPS)
-        k_rope = ops.rope(k_rope.reshape(n_tokens, 1, -1), angles, interleaved=True)
-        ops.store_latent(ops.concat(latent, k_rope.reshape(n_tokens, -1)), cache, batch.slots)
-        q_rope = ops.rope(q_rope.reshape(n_tokens, n_head, -1), angles, interleaved=True)
-        q_latent = ops.linear_heads(q_nope.reshape(n_tokens, n_head, -1), self.attn_k_b)
-        q = ops.concat(q_latent, q_rope)  # [n_tokens, n_head, kv_lora_rank + n_rot]
-        out = ops.latent_attention(q, cache, batch.attention, self.config.score_scale)
-        heads = ops.linear_heads(out, self.attn_v_b)  # [n_tokens, n_head, value_dim]
-        return ops.linear_add(heads.reshape(n_tokens, -1), self.attn_output, residual)
+        return self.attend(
+            ops, self.projected(ops, x), angles=angles, batch=batch, cache=cache, residual=residual
+        )
 
-    def _projections(self, ops: Ops, x: Array) -> list[Array]:
-        """q_nope, q_rope, latent, k_rope, each [n_tokens, its rows]."""
+    def projected(self, ops: Ops, x: Array) -> Projections:
         if self.attn_q_a is None:
-            return ops.linear_many(x, [self.q_nope, self.q_rope, self.kv_latent, self.k_rope])
+            matrices = [self.q_nope, self.q_rope, self.kv_latent, self.k_rope]
+            q_nope, q_rope, latent, k_rope = ops.linear_many(x, matrices)
+            return Projections(None, q_nope, q_rope, latent, k_rope)
         q_a, latent, k_rope = ops.linear_many(x, [self.attn_q_a, self.kv_latent, self.k_rope])
         q_a = ops.rms_norm(q_a, self.attn_q_a_norm, LATENT_EPS)
-        return [*ops.linear_many(q_a, [self.q_nope, self.q_rope]), latent, k_rope]
+        q_nope, q_rope = ops.linear_many(q_a, [self.q_nope, self.q_rope])
+        return Projections(q_a, q_nope, q_rope, latent, k_rope)
+
+    def attend(
+        self,
+        ops: Ops,
+        x: Projections,
+        *,
+        angles: Array,
+        batch: Batch,
+        cache: LayerCache,
+        residual: Array,
+        chosen: Array | None = None,
+    ) -> Array:
+        """chosen: the positions that each token sees (`Ops.choose_keys`); None: all up to its own."""
+        n_tokens, n_head = batch.n_tokens, self.config.n_head
+        latent = ops.rms_norm(x.latent, self.attn_kv_a_norm, LATENT_EPS)
+        k_rope = ops.rope(x.k_rope.reshape(n_tokens, 1, self.config.rope.n_rot), angles, interleaved=True)
+        row = ops.concat(latent, k_rope.reshape(n_tokens, self.config.rope.n_rot))
+        ops.store_latent(row, cache, batch.slots)
+        q_rope = ops.rope(
+            x.q_rope.reshape(n_tokens, n_head, self.config.rope.n_rot), angles, interleaved=True
+        )
+        q_latent = ops.linear_heads(x.q_nope.reshape(n_tokens, n_head, self.config.nope_dim), self.attn_k_b)
+        q = ops.concat(q_latent, q_rope)  # [n_tokens, n_head, kv_lora_rank + n_rot]
+        scale = self.config.score_scale
+        if chosen is None:
+            out = ops.latent_attention(q, cache, batch.attention, scale)
+        else:
+            out = ops.sparse_latent_attention(q, cache, batch.attention, scale, chosen)
+        heads = ops.linear_heads(out, self.attn_v_b)  # [n_tokens, n_head, value_dim]
+        return ops.linear_add(
+            heads.reshape(n_tokens, n_head * self.config.value_dim), self.attn_output, residual
+        )
 
 
 def build_latent_decoder(config: LatentConfig, weights: WeightSource) -> Decoder:
     """Raises ModelFileError for a missing tensor or a shape that the hyperparameters do not give."""
-    width = config.kv_lora_rank + config.rope.n_rot
-    group = LatentGroup(config.n_layer, width, config.kv_lora_rank)
+    group = LatentGroup(config.n_layer, config.kv_lora_rank + config.rope.n_rot, config.kv_lora_rank)
     decoder = build_decoder(config, weights, build_attention, _build_ffn, groups=(group,))
     return replace(decoder, rope=replace(decoder.rope, mscale=1.0))
 

@@ -48,6 +48,17 @@ static void score_split(const QueryTile& t, const PagedCache& cache, const Atten
     }
 }
 
+// Where the values of a split's positions lie.
+template <class C>
+static void find_values(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
+    for (int64_t position = t.first_read(first); position < last;) {
+        const int64_t block = item.block_ids[position / cache.block_size];
+        for (int64_t offset = position % cache.block_size; offset < cache.block_size && position < last;
+             ++offset, ++position)
+            t.values[position - first] = C::values(cache, block, item.head_kv, offset);
+    }
+}
+
 template <class C>
 static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
     score_split<C>(t, cache, item, first, last);
@@ -57,7 +68,8 @@ static void attend_split(QueryTile& t, const PagedCache& cache, const AttentionI
         softmax_row(t, row, first, last);
         for (; ahead < last + kKvSplit * (row + 1) / t.n_rows; ahead += 16) prefetch_keys(cache, item, ahead, end);
     }
-    weigh_split<C>(t, cache, item, first, last);
+    find_values<C>(t, cache, item, first, last);
+    weigh_split<C>(t, first, last);
 }
 
 template <class C>

@@ -113,17 +113,6 @@ static void softmax_row(const QueryTile& t, int64_t row, int64_t first, int64_t 
     t.l[row] = reduce_add(sum);
 }
 
-// Where the values of a split's positions lie.
-template <class C>
-static void find_values(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
-    for (int64_t position = t.first_read(first); position < last;) {
-        const int64_t block = item.block_ids[position / cache.block_size];
-        for (int64_t offset = position % cache.block_size; offset < cache.block_size && position < last;
-             ++offset, ++position)
-            t.values[position - first] = C::values(cache, block, item.head_kv, offset);
-    }
-}
-
 // acc += the values of positions [from, to) of the split, for a query that has these weights.
 template <class C, int kVectors>
 static inline void weigh_alone(const QueryTile& t, const float* weights, int64_t from, int64_t to, int64_t dim, F32* acc) {
@@ -194,10 +183,9 @@ static void merge_row(const QueryTile& t, int64_t row, bool first_split) {
         store(merged + d, fma(load(partial + d), new_share, mul(load(merged + d), old_share)));
 }
 
-// The values of positions [first, last), then every row's o joined with what came before.
+// t.values of positions [first, last) are weighed, and every row's o is joined with what came before.
 template <class C>
-static void weigh_split(QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last) {
-    find_values<C>(t, cache, item, first, last);
+static void weigh_split(const QueryTile& t, int64_t first, int64_t last) {
     int64_t row = 0;
     for (; row + kOutputRows <= t.n_rows; row += kOutputRows) weigh_rows<C, kOutputRows>(t, first, last, row);
     for (; row < t.n_rows; ++row) weigh_rows<C, 1>(t, first, last, row);

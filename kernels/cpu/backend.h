@@ -15,6 +15,7 @@
 #include "cpu/choice.h"
 #include "cpu/codeword_tree.h"
 #include "cpu/dispatch.h"
+#include "cpu/indexer_pass.h"
 #include "cpu/latent_pass.h"
 #include "cpu/linear.h"
 #include "cpu/packed_matrix.h"
@@ -83,6 +84,7 @@ public:
     StackRunner& stacks() { return stacks_; }
     const VectorKernels& vectors() const { return vectors_; }
     LatentAttention& latent_attention() { return latent_attention_; }
+    Indexer& indexer() { return indexer_; }
     // Floats that a thread may use within one step.
     float* floats_of(int worker, int64_t n) { return thread_floats_[size_t(worker)].of<float>(n); }
 
@@ -472,6 +474,7 @@ private:
     StackRunner stacks_;
     PagedAttention attention_;
     LatentAttention latent_attention_;
+    Indexer indexer_;
     std::vector<RowChooser> choosers_;  // one a thread, made at the first choice
     std::vector<Router> routers_;       // likewise
     std::vector<ScratchBuffer> thread_floats_;

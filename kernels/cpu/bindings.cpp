@@ -11,6 +11,7 @@
 #include "cpu/choice_bindings.h"
 #include "cpu/delta_bindings.h"
 #include "cpu/expert_bindings.h"
+#include "cpu/indexer_bindings.h"
 #include "cpu/latent_bindings.h"
 #include "cpu/text_bindings.h"
 
@@ -77,4 +78,5 @@ NB_MODULE(_native, module) {
     bind_delta_ops(backend);
     bind_expert_ops(module, backend);
     bind_latent_ops(backend);
+    bind_indexer_ops(backend);
 }

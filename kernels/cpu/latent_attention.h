@@ -1,44 +1,24 @@
 // Causal attention over rows that are keys and values at once (multi-head latent attention, absorbed form), for the
 // queries of a few tokens and several heads. The sums are those of attention_rows.h.
 //
-// A row lies as the values of a paged cache do, [block_size][width_padded], so outputs read the rows themselves. Scores
-// want 16 keys in the lanes: sixteen rows are turned once for all queries of an item, into float32, which is exact.
+// A row lies as the values of a paged cache do, [block_size][width_padded], so outputs read the rows themselves, and scores
+// turn sixteen of them once for all queries of an item. An item may have a list of the positions that its token sees: the
+// sums are then those of attention over these rows alone, in the order of the list.
 #pragma once
 
-#include "cpu/attention_rows.h"
+#include "cpu/turned_rows.h"
 
 namespace espalier::ESPALIER_TIER {
 
-// Sixteen rows on their side, [width][16] float32: what scores read where keys of a paged cache lie in blocks.
-struct TurnedRows {
-    struct NoScale {};
-    static NoScale key_scale(const CachedHead&, int64_t, int64_t) { return {}; }
-    static F32 load(const CachedHead& keys, int64_t at, NoScale) {
-        return espalier::ESPALIER_TIER::load(reinterpret_cast<const float*>(keys.data) + at);
-    }
-};
-
-// The rows of positions offset .. offset + 15 of a block. [width_padded, 16]
+// Where the rows that are seen as positions [first, last) lie, and up to the next multiple of 16 once more the last one.
 template <class C>
-static void turn_rows(const PagedCache& cache, int64_t block, int64_t offset, float* turned) {
-    CachedHead from[16];
-    for (int i = 0; i < 16; ++i) from[i] = C::values(cache, block, 0, offset + i);
-    for (int64_t d = 0; d < cache.head_dim_padded(); d += 16) {
-        F32 rows[16];
-        for (int i = 0; i < 16; ++i) rows[i] = C::load_values(from[i], d);
-        transpose(rows);
-        for (int i = 0; i < 16; ++i) store(turned + (d + i) * 16, rows[i]);
+static void find_rows(QueryTile& t, const PagedCache& cache, const LatentItem& item, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+        const int64_t position = item.chosen == nullptr ? i : item.chosen[i];
+        const int64_t block = item.queries.block_ids[position / cache.block_size];
+        t.values[i - first] = C::values(cache, block, 0, position % cache.block_size);
     }
-}
-
-template <class C>
-static void score_turned(const QueryTile& t, const PagedCache& cache, const AttentionItem& item, int64_t first, int64_t last,
-                         float* turned) {
-    for (int64_t position = first; position < last; position += 16) {
-        turn_rows<C>(cache, item.block_ids[position / cache.block_size], position % cache.block_size, turned);
-        const CachedHead keys{reinterpret_cast<uint8_t*>(turned), nullptr};
-        score_rows_from<TurnedRows, kScoreRows>(t, 0, keys, 16, position, position - first);
-    }
+    for (int64_t i = last - first; i % 16 != 0; ++i) t.values[i] = t.values[i - 1];
 }
 
 // The index of a row's token and head in q and y.
@@ -60,9 +40,13 @@ static void attend_latent(const float* q, const PagedCache& cache, const LatentS
     const int64_t end = t.visible(t.n_rows - 1);
     for (int64_t first = 0; first < end; first += kKvSplit) {
         const int64_t last = end < first + kKvSplit ? end : first + kKvSplit;
-        score_turned<C>(t, cache, item.queries, first, last, turned);
+        find_rows<C>(t, cache, item, first, last);
+        for (int64_t i = first; i < last; i += 16) {
+            const CachedHead keys = turn_rows<C>(t.values + (i - first), cache.head_dim_padded(), turned);
+            score_rows_from<TurnedRows, kScoreRows>(t, 0, keys, 16, i, i - first);
+        }
         for (int64_t row = 0; row < t.n_rows; ++row) softmax_row(t, row, first, last);
-        weigh_split<C>(t, cache, item.queries, first, last);
+        weigh_split<C>(t, first, last);
     }
     for (int64_t row = 0; row < t.n_rows; ++row)
         store_output(t, row, shape.value_width, y + query_index(shape, item, row) * shape.value_width);

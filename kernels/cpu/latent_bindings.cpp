@@ -4,21 +4,15 @@
 
 #include <nanobind/stl/string.h>
 
+#include <optional>
+
 #include "cpu/backend.h"
 
 namespace espalier {
 
-// A cache of rows is the values of one head, which are its keys too.
-static PagedCache latents_of(const std::string& type, const CacheBytes& rows, int64_t block_size, int64_t width) {
-    const PagedCache cache{kv_type_of(type), rows.data(), rows.data(), dim(rows, 0), 1, width, block_size};
-    require(block_size > 0 && block_size % 16 == 0 && width > 0, "a cache has rows, and blocks of a multiple of 16 positions");
-    require(dim(rows, 1) == 1 && dim(rows, 2) == cache.value_bytes(), "the cache of latents is [n_blocks, 1, bytes of a block]");
-    return cache;
-}
-
 static void store_latent(Backend& backend, const Floats& rows, const std::string& type, const CacheBytes& cache_rows,
                          int64_t block_size, int64_t width, const Ints& slots) {
-    const PagedCache cache = latents_of(type, cache_rows, block_size, width);
+    const PagedCache cache = latents_of(kv_type_of(type), cache_rows, block_size, width);
     require(rows.ndim() == 2 && dim(rows, 1) == width && slots.size() == rows.shape(0),
             "store_latent: rows is [n_tokens, width], slots [n_tokens]");
     const float* from = rows.data();
@@ -29,21 +23,36 @@ static void store_latent(Backend& backend, const Floats& rows, const std::string
     });
 }
 
-static void latent_attention(Backend& backend, const Floats& q, const std::string& type, const CacheBytes& rows, int64_t block_size,
-                             int64_t width, const Ints& query_start, const Ints& context_lens, const Ints& block_table, float scale,
-                             const FloatsOut& out) {
-    const PagedCache cache = latents_of(type, rows, block_size, width);
+static void attend(Backend& backend, const Floats& q, const std::string& type, const CacheBytes& rows, int64_t block_size,
+                   int64_t width, const AttentionPass& pass, float scale, const std::optional<ChosenKeys>& chosen,
+                   const FloatsOut& out) {
+    const PagedCache cache = latents_of(kv_type_of(type), rows, block_size, width);
     require(q.ndim() == 3 && dim(q, 1) > 0 && dim(q, 2) == width, "latent_attention: q is [n_tokens, n_head, width]");
     require(out.ndim() == 3 && out.shape(0) == q.shape(0) && out.shape(1) == q.shape(1) && dim(out, 2) > 0 && dim(out, 2) <= width,
             "latent_attention: out is [n_tokens, n_head, value_width]");
-    const AttentionPass pass = pass_of(query_start, context_lens, block_table);
     const LatentShape shape{dim(q, 1), dim(out, 2), scale};
     const float* from = q.data();
     float* y = out.data();
-    backend.perform("latent_attention", [&backend, from, cache, shape, pass, y, n_tokens = dim(q, 0)] {
+    backend.perform("latent_attention", [&backend, from, cache, shape, pass, chosen, y, n_tokens = dim(q, 0)] {
         check_pass(pass, cache, n_tokens);
-        backend.latent_attention().run(backend.vectors(), backend.pool(), from, cache, shape, pass, y);
+        if (chosen) check_chosen(pass, *chosen);
+        backend.latent_attention().run(backend.vectors(), backend.pool(), from, cache, shape, pass, chosen ? &*chosen : nullptr, y);
     });
+}
+
+static void latent_attention(Backend& backend, const Floats& q, const std::string& type, const CacheBytes& rows, int64_t block_size,
+                             int64_t width, const Ints& query_start, const Ints& context_lens, const Ints& block_table, float scale,
+                             const FloatsOut& out) {
+    const AttentionPass pass = pass_of(query_start, context_lens, block_table);
+    attend(backend, q, type, rows, block_size, width, pass, scale, std::nullopt, out);
+}
+
+static void sparse_latent_attention(Backend& backend, const Floats& q, const std::string& type, const CacheBytes& rows,
+                                    int64_t block_size, int64_t width, const Ints& query_start, const Ints& context_lens,
+                                    const Ints& block_table, float scale, const Ints& chosen, const FloatsOut& out) {
+    const AttentionPass pass = pass_of(query_start, context_lens, block_table);
+    require(chosen.ndim() == 2 && chosen.shape(0) == q.shape(0), "sparse_latent_attention: chosen is [n_tokens, top_k]");
+    attend(backend, q, type, rows, block_size, width, pass, scale, ChosenKeys{chosen.data(), dim(chosen, 1)}, out);
 }
 
 static void concat(Backend& backend, const Floats& x, const Floats& y, const FloatsOut& out) {
@@ -70,6 +79,9 @@ void bind_latent_ops(nb::class_<Backend>& backend) {
                 "slots"_a.noconvert())
         .def("latent_attention", latent_attention, "q"_a.noconvert(), "kv_type"_a, "cache"_a.noconvert(), "block_size"_a, "width"_a,
              "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(), "scale"_a, "out"_a.noconvert())
+        .def("sparse_latent_attention", sparse_latent_attention, "q"_a.noconvert(), "kv_type"_a, "cache"_a.noconvert(),
+             "block_size"_a, "width"_a, "query_start"_a.noconvert(), "context_lens"_a.noconvert(), "block_table"_a.noconvert(),
+             "scale"_a, "chosen"_a.noconvert(), "out"_a.noconvert())
         .def("concat", concat, "x"_a.noconvert(), "y"_a.noconvert(), "out"_a.noconvert());
 }
 

@@ -9,11 +9,39 @@
 
 namespace espalier {
 
+// A cache of rows is the values of one head, which are its keys too.
+inline PagedCache latents_of(KvType type, const CacheBytes& rows, int64_t block_size, int64_t width) {
+    const PagedCache cache{type, rows.data(), rows.data(), dim(rows, 0), 1, width, block_size};
+    require(block_size > 0 && block_size % 16 == 0 && width > 0, "a cache has rows, and blocks of a multiple of 16 positions");
+    require(dim(rows, 1) == 1 && dim(rows, 2) == cache.value_bytes(), "the cache of latents is [n_blocks, 1, bytes of a block]");
+    return cache;
+}
+
+// The positions that each token sees, rising; after the last one -1.
+struct ChosenKeys {
+    const int32_t* positions;  // [n_tokens, most]
+    int64_t most;
+
+    const int32_t* of(int64_t token) const { return positions + token * most; }
+    int64_t count(int64_t token) const { return std::find(of(token), of(token) + most, -1) - of(token); }
+};
+
+// Every position that a pass is going to follow.
+inline void check_chosen(const AttentionPass& pass, const ChosenKeys& chosen) {
+    for (int64_t seq = 0; seq < pass.n_seqs; ++seq)
+        for (int64_t token = pass.query_start[seq]; token < pass.query_start[seq + 1]; ++token) {
+            const int64_t visible = pass.context_lens[seq] - (pass.query_start[seq + 1] - 1 - token), n = chosen.count(token);
+            require(n > 0, "sparse_latent_attention: a token sees nothing");
+            require_ids(chosen.of(token), n, visible, "chosen position");
+        }
+}
+
 class LatentAttention {
 public:
     void run(const VectorKernels& kernels, ThreadPool& pool, const float* q, const PagedCache& cache, const LatentShape& shape,
-             const AttentionPass& pass, float* y) {
-        cut(shape, pass, pool.n_threads());
+             const AttentionPass& pass, const ChosenKeys* chosen, float* y) {
+        if (chosen == nullptr) cut(shape, pass, pool.n_threads());
+        else cut_by_token(shape, pass, *chosen);
         scratch_.resize(size_t(pool.n_threads()));
         const int64_t n_items = int64_t(items_.size()), value_stride = (shape.value_width + 15) / 16 * 16;
         // The last items see the most keys: they go first, so that no thread ends on a long one.
@@ -43,8 +71,17 @@ private:
                 for (int64_t head = 0; head < shape.n_head; head += n_heads)
                     items_.push_back({{pass.block_table + seq * pass.max_blocks, first, std::min(n_tokens, end - first),
                                        n_before + first - start, 0},
-                                      head, std::min(n_heads, shape.n_head - head)});
+                                      head, std::min(n_heads, shape.n_head - head), nullptr});
         }
+    }
+
+    void cut_by_token(const LatentShape& shape, const AttentionPass& pass, const ChosenKeys& chosen) {
+        items_.clear();
+        for (int64_t seq = 0; seq < pass.n_seqs; ++seq)
+            for (int64_t token = pass.query_start[seq]; token < pass.query_start[seq + 1]; ++token)
+                for (int64_t head = 0; head < shape.n_head; head += kQueryRows)
+                    items_.push_back({{pass.block_table + seq * pass.max_blocks, token, 1, chosen.count(token) - 1, 0},
+                                      head, std::min(kQueryRows, shape.n_head - head), chosen.of(token)});
     }
 
     std::vector<LatentItem> items_;  // kept between passes: a decode step allocates nothing

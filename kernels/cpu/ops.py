@@ -18,6 +18,7 @@ from kernels.cpu import _native
 from kernels.cpu.arena import LANES, Arena, IndexMemory, OutputMemory, without_memory
 from kernels.cpu.delta_ops import CpuDeltaOps
 from kernels.cpu.expert_ops import CpuExpertOps
+from kernels.cpu.indexer_ops import CpuIndexerOps
 from kernels.cpu.latent_ops import CpuLatentOps, new_latent_cache
 from kernels.kv_type import KV_TYPES
 from kernels.ops import Result, Rotation
@@ -55,7 +56,7 @@ class Recording(NamedTuple):
     result: Any  # arrays `without_memory`: the arena has it
 
 
-class CpuOps(CpuExpertOps, CpuDeltaOps, CpuLatentOps):
+class CpuOps(CpuExpertOps, CpuDeltaOps, CpuLatentOps, CpuIndexerOps):
     """threads: None for `default_threads`. isa: None for the best tier, or its name. planes: of activations."""
 
     name = "cpu"

@@ -32,6 +32,16 @@ struct AttentionShape {
 struct LatentItem {
     AttentionItem queries;  // head_kv = 0
     int64_t first_head, n_heads;
+    // The cached positions that the item's one token sees, in the place of all before it; null: all. The first of the
+    // item's tokens stands at position first_position of the list.
+    const int32_t* chosen;
+};
+
+// Keys [first_key, last_key) of one token's sequence, first_key a multiple of 16.
+struct IndexItem {
+    const int32_t* block_ids;
+    int64_t token, n_head, first_key, last_key;
+    float* scores;  // of all its keys; written up to the next multiple of 16 after last_key
 };
 
 struct LatentShape {
@@ -65,6 +75,8 @@ struct WeightedRows {
 struct VectorKernels {
     // y[i] = x[i] / sqrt(mean(x[i]^2) + eps) * weight. x, y [n_rows, n]
     void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, int64_t n_rows, float* y);
+    // y = (x - mean) / sqrt(mean((x - mean)^2) + eps) * weight + bias of each row, in 16 running sums. x, y [n_rows, n]
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n, int64_t n_rows, float* y);
     // y = gate / (1 + exp(-gate)) * up
     void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
     // y = gelu(gate) * up, with the tangent's exponential
@@ -81,6 +93,8 @@ struct VectorKernels {
     // q [n_tokens, n_head, head_dim], y [n_tokens, n_head, value_width]; scratch of latent_scratch_floats().
     void (*latent_attention)(const float* q, const PagedCache& cache, const LatentShape& shape, const LatentItem& item,
                              float* scratch, float* y);
+    // q [n_tokens, n_head, head_dim], weights [n_tokens, n_head] of the whole pass; scratch [16 * width_padded].
+    void (*index_scores)(const float* q, const float* weights, const PagedCache& cache, const IndexItem& item, float* scratch);
     // The highest of x; a NaN where x has a NaN or +infinity.
     float (*highest)(const float* x, int64_t n);
     // The start of the first block from `first` on, both multiples of kChoiceBlock, that has a value of at least `least`; n

@@ -54,6 +54,26 @@ static void rms_norm(const float* x, const float* weight, float eps, int64_t n, 
     }
 }
 
+static void layer_norm(const float* x, const float* weight, const float* bias, float eps, int64_t n, int64_t n_rows, float* y) {
+    for (int64_t row = 0; row < n_rows; ++row, x += n, y += n) {
+        F32 sum = splat(0.0f), squares = splat(0.0f);
+        for (int64_t i = 0; i < n; i += 16) sum = add(sum, load_first(x + i, int(n - i < 16 ? n - i : 16)));
+        const F32 mean = splat(reduce_add(sum) / float(n));
+        for (int64_t i = 0; i < n; i += 16) {
+            const int lanes = int(n - i < 16 ? n - i : 16);
+            store_first(y + i, sub(load_first(x + i, lanes), mean), lanes);
+            const F32 difference = load_first(y + i, lanes);  // zeros in the lanes past the row
+            squares = fma(difference, difference, squares);
+        }
+        const F32 root = sqrt(splat(reduce_add(squares) / float(n) + eps));
+        for (int64_t i = 0; i < n; i += 16) {
+            const int lanes = int(n - i < 16 ? n - i : 16);
+            const F32 scaled = mul(div(load_first(y + i, lanes), root), load_first(weight + i, lanes));
+            store_first(y + i, add(scaled, load_first(bias + i, lanes)), lanes);
+        }
+    }
+}
+
 static void silu_mul(const float* gate, const float* up, int64_t n, float* y) {
     const F32 one = splat(1.0f), zero = splat(0.0f);
     for (int64_t i = 0; i < n; i += 16) {

@@ -25,6 +25,7 @@ from kernels.cuda.device import Device
 from kernels.cuda.expert_ops import CudaExpertOps
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.host_parts import HostParts, OnHost
+from kernels.cuda.indexer_ops import CudaIndexerOps
 from kernels.cuda.latent_ops import CudaLatentOps
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
@@ -52,7 +53,7 @@ LEAST_TABLE_COLUMNS = 16
 N_OUTPUTS = 2
 
 
-class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps):
+class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps, CudaIndexerOps):
     """device: the index of the GPU. planes: of activations. attention: "exact", the CPU's bits, or "tensor", on the
     f16 tensor cores. Raises CudaError where the device cannot be used.
     """

@@ -19,12 +19,13 @@ from kernels.reference.attention import attend
 from kernels.reference.delta_ops import ReferenceDeltaOps, new_state_cache
 from kernels.reference.expert_ops import ReferenceExpertOps
 from kernels.reference.formats import dequantize, finite_rows
+from kernels.reference.indexer_ops import ReferenceIndexerOps
 from kernels.reference.kv_cache import LayerCache, new_values
 from kernels.reference.latent_ops import ReferenceLatentOps, new_latent_cache
 from kernels.reference.linear import linear_int8
 
 
-class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps):
+class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps, ReferenceIndexerOps):
     """Weights stay as the file's bytes and are decoded whenever they are used. planes: of activations."""
 
     name = "reference"

@@ -32,6 +32,7 @@ TURNED = {
     "deepseek2 Lite": {"rope__scaling__yarn_log_multiplier": 0.1, "expert_weights_norm": True},
     "deepseek2 V3": {"expert_group_used_count": 3, "expert_gating_func": 3, "rope__scaling__factor": 8.0},
     "glm-dsa": {"expert_weights_scale": 1.0},
+    "glm-dsa, sparse, a layer of MTP": {"attention__indexer__top_k": 512},
     "mistral3": {"attention__temperature_scale": 0.2, "rope__scaling__original_context_length": 32},
     "gemma3": {"attention__sliding_window": 41, "rope__scaling__factor": 4.0},
 }

@@ -16,6 +16,7 @@ from engine.loading import LoadedModel, load_model
 from engine.loading.gguf_file import GGUFFile
 from engine.loading.model_config import read_config
 from kernels import load_backend
+from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
 from support.architectures.latent import V3, glm_dsa, v3
 from support.architectures.random_file import (
@@ -106,7 +107,7 @@ def test_a_quantized_matrix_of_both_keeps_what_its_type_stands_for(
         ({"attention__value_length": 128}, r"attention\.value_length'.*: is 128; the cached row gives 256"),
         ({"rope__dimension_count": 64}, r"rope\.dimension_count'.*: is 64; less than the 64 values of a head"),
         ({"attention__kv_lora_rank": None}, r"kv_lora_rank' is missing; an integer from 1 to"),
-        ({"attention__q_lora_rank": None}, r"attn_q_b\.weight.*hyperparameters give \[0, 256\]"),
+        ({"attention__q_lora_rank": None}, r"attn_q\.weight' is missing; the model needs one of shape \[96, 256\]"),
         ({"attention__indexer__top_k": 64}, r"attention\.indexer\.top_k.*sparse attention"),
     ],
 )  # fmt: skip
@@ -130,11 +131,36 @@ def test_files_of_v3_that_do_not_name_its_groups_have_them(
     assert (routing.n_group, routing.n_group_used) == groups
 
 
-def test_no_request_is_longer_than_what_the_indexer_picks(load: Callable[..., LoadedModel]) -> None:
-    """Up to there all tokens are picked, and attention is dense."""
-    loaded = load(glm_dsa(top_k=48))
-    assert loaded.config.n_ctx_max == 48
-    assert any("requests are held to 48" in note and "indexer" in note for note in loaded.notes)
-    assert same_bits(logits_of(loaded, IDS), logits_of(load(glm_dsa()), IDS))
+class WithoutIndexer(CpuOps):
+    """A backend that lacks the operations of an indexer, as a device may."""
+
+    has_indexer = False
+
+
+def test_where_no_indexer_runs_no_request_is_longer_than_what_it_would_pick(
+    load: Callable[..., LoadedModel], cpu_ops: Ops
+) -> None:
+    """Up to there it picks every token: attention is dense, with the same bits."""
+    model = glm_dsa(top_k=48)
+    held, free = load(model, ops=WithoutIndexer(threads=2)), load(model)
+    assert (held.config.n_ctx_max, free.config.n_ctx_max) == (48, 512)
+    assert any("requests are held to 48" in note and "indexer" in note for note in held.notes)
+    assert not free.notes
+    assert same_bits(logits_of(held, IDS), logits_of(free, IDS))
     with pytest.raises(EspalierError, match="49"):
-        Engine(loaded, EngineConfig(ctx_size=49))
+        Engine(held, EngineConfig(ctx_size=49))
+
+
+def test_a_layer_without_an_indexer_follows_the_one_before_it_and_the_first_has_one(
+    load: Callable[..., LoadedModel],
+) -> None:
+    model = glm_dsa(top_k=20)
+    tensors = draw_tensors(model)
+    kept = [t for t in tensors if not t.name.startswith(("blk.1.indexer", "blk.2.indexer"))]
+    logits = logits_of(load(model, kept), IDS)
+    assert np.isfinite(logits).all()
+    assert difference(logits[:20], logits_of(load(model), IDS)[:20]) == 0  # all are picked in any case
+    assert difference(logits, logits_of(load(model), IDS)) > 0.01
+    for missing in ("blk.0.indexer.proj.weight", "blk.1.indexer.k_norm.bias"):
+        with pytest.raises(ModelFileError, match=missing):
+            load(model, [t for t in tensors if t.name != missing])

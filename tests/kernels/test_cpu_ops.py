@@ -33,6 +33,10 @@ CASES: dict[str, Callable[[Any], np.ndarray]] = {
         f"rms_norm {n}": lambda ops, n=n: ops.rms_norm(normal(5, n), normal(n), 1e-5)
         for n in (1, 15, 64, 300, 5000)
     },
+    **{
+        f"layer_norm {n}": lambda ops, n=n: ops.layer_norm(normal(5, n) + 2, normal(n), normal(n), 1e-6)
+        for n in (1, 15, 128, 300)
+    },
     **{f"silu_mul {n}": lambda ops, n=n: ops.silu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
     **{f"gelu_mul {n}": lambda ops, n=n: ops.gelu_mul(normal(3, n), normal(3, n) + 1) for n in (1, 17, 9000)},
     "add": lambda ops: ops.add(normal(7, 4001), normal(7, 4001)),

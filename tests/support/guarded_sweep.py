@@ -174,7 +174,10 @@ def attend_latents(
     table, results = ops.index_array(np.arange(n_blocks, dtype=np.int32)[None]), []
     for n in (min(context, 21), 1):
         batch = AttentionBatch(ints(0, n), ints(context), table)
-        results.append(ops.latent_attention(normal(n, n_head, width), cache, batch, 0.3))
+        chosen = ops.choose_keys(normal(n, n_head, width), normal(n, n_head), cache, batch, 16)
+        q = normal(n, n_head, width)
+        results.append(ops.latent_attention(q, cache, batch, 0.3))
+        results.append(ops.sparse_latent_attention(q, cache, batch, 0.3, guarded(chosen)))
     return results
 
 
@@ -199,6 +202,7 @@ def use_vectors(ops: GuardedOps, n: int) -> list[np.ndarray]:
     return [
         exponentials,
         ops.rms_norm(x, normal(n), 1e-5),
+        ops.layer_norm(x, normal(n), normal(n), 1e-5),
         ops.silu_mul(x, y),
         ops.gelu_mul(x, y),
         ops.add(x, y),

@@ -24,8 +24,8 @@ F16, F32 = 2, 4  # bytes
 
 
 def computed(model: PublishedModel) -> list[ListedTensor]:
-    """The tensors that are loaded: not those of layers for predicting further tokens, nor of indexers."""
-    return [t for t in model.tensors if _layer(t) < model.n_layer and ".indexer." not in t.name]
+    """The tensors that are loaded: not those of layers for predicting further tokens."""
+    return [t for t in model.tensors if _layer(t) < model.n_layer]
 
 
 def _layer(tensor: ListedTensor) -> int:
@@ -44,9 +44,13 @@ def weight_bytes(tensors: Iterable[ListedTensor], kt_type: str) -> int:
 
 
 def token_bytes(model: PublishedModel) -> int:
-    """What a cached token takes in f16: a latent row a layer, or a key and a value in each full attention."""
+    """What a cached token takes in f16: a latent row a layer and a key an indexer, or a key and a value in each full
+    attention.
+    """
     if (latent := model.key("attention.kv_lora_rank")) is not None:
-        return F16 * model.n_layer * (latent + model.key("rope.dimension_count"))
+        n_indexers = sum(t.name.endswith(".indexer.proj.weight") for t in computed(model))
+        keys = n_indexers * model.key("attention.indexer.key_length", 0)
+        return F16 * (model.n_layer * (latent + model.key("rope.dimension_count")) + keys)
     n_layer = model.n_layer // model.key("full_attention_interval", 1)
     width = model.key("attention.key_length") + model.key("attention.value_length")
     return F16 * n_layer * model.key("attention.head_count_kv") * width

@@ -32,6 +32,9 @@ class Latent:
     split: bool = True  # attn_k_b and attn_v_b in the place of attn_kv_b
 
 
+#: With few of them many keys have no head that likes them, scores of zero, and a choice among equals says nothing.
+INDEX_HEADS = 16
+
 LITE = Latent(width=64, rope=16, query=None, split=False)
 V3, FLASH = Latent(width=256), Latent()
 
@@ -69,16 +72,16 @@ def glm_dsa(sizes: Sizes = SMALL, latent: Latent = FLASH, top_k: int = 512) -> R
     sizes = replace(sizes, n_layer=4, n_dense=2)
     assert latent.query is not None
     keys = _keys(sizes, latent) | mixture_keys(sizes) | {
-        "attention.indexer.head_count": 4,
+        "attention.indexer.head_count": INDEX_HEADS,
         "attention.indexer.key_length": 64,
         "attention.indexer.top_k": top_k,
     }  # fmt: skip
     indexer = {
         "indexer.k_norm": (64,),
         "indexer.k_norm.bias": (64,),
-        "indexer.proj": (4, sizes.n_embd),
+        "indexer.proj": (INDEX_HEADS, sizes.n_embd),
         "indexer.attn_k": (64, sizes.n_embd),
-        "indexer.attn_q_b": (4 * 64, latent.query),
+        "indexer.attn_q_b": (INDEX_HEADS * 64, latent.query),
     }
     return RandomFile("glm-dsa", keys, _shapes(sizes, latent, shared_mixture(sizes), indexer))
 
