@@ -4,6 +4,7 @@ Here against logits that it left in tests/data (`make golden` writes them); test
 A file of support/architectures is tested from the day on which the engine knows its architecture.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from engine import ModelFileError
 from engine.loading import LoadedModel, load_model
 from engine.models import ARCHITECTURES
+from engine.models.gemma3 import Gemma3Config
 from kernels import load_backend
 from kernels.ops import Ops
 from support.architectures import GOLDEN, MODELS
@@ -88,3 +90,12 @@ def test_a_table_of_temperatures_without_bounds_is_refused(tmp_path: Path, two_p
     keys = {"context_length": 1 << 30, "rope__scaling__original_context_length": 1}
     with pytest.raises(ModelFileError, match=r"original_context_length.*: is 1; a larger part"):
         loaded_with(tmp_path, two_planes, "mistral3", **keys)
+
+
+def test_the_largest_gemma_s_scores_have_a_scale_of_their_own(tmp_path: Path, two_planes: Ops) -> None:
+    """1 / sqrt(n_embd / n_head), 168 in the 27B: its 62 layers tell it, no key does."""
+    config = loaded_with(tmp_path, two_planes, "gemma3").config
+    assert isinstance(config, Gemma3Config)
+    assert config.score_scale == pytest.approx(32**-0.5)
+    largest = replace(config, n_layer=62, n_embd=5376, n_head=32, head_dim=128)
+    assert largest.score_scale == pytest.approx(168**-0.5)
