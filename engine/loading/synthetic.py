@@ -106,6 +106,27 @@ SHAPES = {
         },
         "Q8_0",
     ),
+    "glm-4.7-flash": SyntheticShape(
+        "deepseek2",
+        dense_keys(47, 2048, 20, 1, 576, 10240, 154880, 202752, freq_base=1e6)
+        | {
+            "attention.value_length": 512,
+            "attention.key_length_mla": 256,
+            "attention.value_length_mla": 256,
+            "attention.q_lora_rank": 768,
+            "attention.kv_lora_rank": 512,
+            "rope.dimension_count": 64,
+            "leading_dense_block_count": 1,
+            "expert_count": 64,
+            "expert_used_count": 4,
+            "expert_feed_forward_length": 1536,
+            "expert_shared_count": 1,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 1.8,
+        },
+        "Q8_0",
+        optional=("blk.*.exp_probs_b.bias",),
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from kernels.cpu.call_clock import clocked_calls
 from kernels.cpu.ops import CpuOps
 from kernels.ops import Ops
 from kernels.recordings import Recordings
+from support.published_models import read_published
 from support.tiny_models import write_tiny_llama
 from tools import bench, synthetic_file
 from tools.bench import BenchOptions
@@ -309,3 +310,20 @@ def test_write_measures_nothing(tmp_path: Path, tiny_shape: None, capsys: pytest
     for refused in (options(model=Path("m.gguf")), options(synthetic=("tiny", "IQ2_KT"), peer=tmp_path)):
         with pytest.raises(EspalierError, match="--write makes a file"):
             bench.write(refused, tmp_path / "n.gguf")
+
+
+@pytest.mark.parametrize(
+    ("shape", "published"),
+    [
+        ("qwen3-30b-a3b", "Qwen3-30B-A3B"),
+        ("qwen3.5-35b-a3b", "Qwen3.5-35B-A3B"),
+        ("glm-4.7-flash", "GLM-4.7-Flash"),
+    ],
+)
+def test_a_synthetic_shape_is_that_of_the_published_model(shape: str, published: str) -> None:
+    """By its keys, as far as the published file has them."""
+    model, keys = read_published(published), synthetic.SHAPES[shape].keys
+    assert {name: model.key(name) for name in keys if model.key(name) is not None} == {
+        name: value for name, value in keys.items() if model.key(name) is not None
+    }
+    assert keys["vocab_size"] == model.n_tokens
