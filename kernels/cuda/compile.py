@@ -78,8 +78,32 @@ def _tiles_module(type_name: str) -> KernelModule:
 
 def _dense_module(type_name: str) -> KernelModule:
     return KernelModule(
-        f"dense_{type_name}", "dense_linear.cu", ("dense_linear", "embed"), (f"ESP_TYPE={type_name}",)
+        f"dense_{type_name}",
+        "dense_linear.cu",
+        ("dense_linear", "dense_stack", "embed"),
+        (f"ESP_TYPE={type_name}",),
     )
+
+
+def _stack_module(layout: str, type_name: str) -> KernelModule:
+    """Linear through stacks of matrices: experts, heads."""
+    return KernelModule(
+        f"stack_{layout}_{type_name}",
+        f"stack_{layout}.cu",
+        ("stack_few", "stack_many"),
+        (f"ESP_TYPE={type_name}",),
+        hot=frozenset({"stack_few", "stack_many"}),
+    )
+
+
+_EXPERTS = KernelModule(
+    "experts",
+    "experts.cu",
+    (
+        *("route", "sort_rows", "gather_int8", "gather_floats"),
+        *("gated_rows", "weighted_rows", "products_of_pairs"),
+    ),
+)
 
 
 _ACTIVATIONS = KernelModule(
@@ -145,6 +169,7 @@ MODULES: dict[str, KernelModule] = {
         *(_attention_tensor_module(*which) for which in product(KV_TYPES, TENSOR_HEAD_DIMS)),
         _SAMPLING,
         _BANDWIDTH,
+        _EXPERTS,
         *(_dense_module(name) for name in TYPES if name in DENSE_TYPES),
         *(
             _rows_module(name)
@@ -153,6 +178,12 @@ MODULES: dict[str, KernelModule] = {
         ),
         *(_table_module(name) for name in TILED_TYPES if name not in TAILED_TYPES),
         *(_tiles_module(name) for name in TILED_TYPES),
+        *(_stack_module("tiles", name) for name in TILED_TYPES),
+        *(
+            _stack_module("rows", name)
+            for name in TYPES
+            if name not in (*DENSE_TYPES, *TILED_TYPES) or name in TAILED_TYPES
+        ),
     )
 }
 

@@ -1,42 +1,26 @@
-// The kernels of one unquantized type (ESP_TYPE: F32, F16 or BF16): float32 activations and the four chains of
-// common/dense.h, for any row length.
-#include "common/dense.h"
-#include "cuda/intrinsics.cuh"
+// The kernels of one unquantized type (ESP_TYPE: F32, F16 or BF16).
+#include "cuda/dense_rows.cuh"
 
 namespace espalier {
 
-constexpr int kThreads = 128;
-constexpr int kRows = kThreads / 4;
-constexpr int kTokens = 8;
-
-// ---- y[t] = W x[t], and residual[t] where that is not null.
-//   weights [n_out, n_in] of the type   x float32 [n_tokens, n_in]   y and residual float32 [n_tokens, n_out]
+// ---- y[t] = W x[t], and residual[t] where that is not null (dense_rows.cuh).
 //   grid (ceil(n_out / 32), ceil(n_tokens / 8))   block 128
-// Lane 4 r + p owns chain p of row r: columns whose 32-block is 2p or 2p + 1 of its eight, ascending. Bound by the
-// latency of its loads: these types are for small and unquantized models.
-extern "C" __global__ void __launch_bounds__(kThreads) dense_linear(const uint8_t* weights, const float* x, int n_out, int n_in,
-                                                                   int n_tokens, float* y, const float* residual) {
-    using T = ESP_TYPE;
-    const int p = threadIdx.x & 3, wanted = blockIdx.x * kRows + int(threadIdx.x >> 2), first_token = blockIdx.y * kTokens;
-    const int row = min(wanted, n_out - 1), n = min(kTokens, n_tokens - first_token);
-    const uint8_t* w = weights + int64_t(row) * n_in * T::kBytes;
-    const float* rows = x + int64_t(first_token) * n_in;
-    float acc[kTokens] = {};
-    for (int first = 64 * p; first < n_in; first += 256) {
-        for (int k = first; k < min(first + 64, n_in); ++k) {
-            const float value = T::value(w + int64_t(k) * T::kBytes);
-#pragma unroll
-            for (int token = 0; token < kTokens; ++token)
-                if (token < n) acc[token] = fma_f32(value, rows[int64_t(token) * n_in + k], acc[token]);
-        }
-    }
-#pragma unroll
-    for (int token = 0; token < kTokens; ++token) {
-        float tree = acc[token] + shfl_xor(acc[token], 1);
-        tree = tree + shfl_xor(tree, 2);
-        const int64_t at = int64_t(first_token + token) * n_out + row;
-        if (p == 0 && wanted < n_out && token < n) y[at] = residual == nullptr ? tree : residual[at] + tree;
-    }
+extern "C" __global__ void __launch_bounds__(kDenseThreads) dense_linear(const uint8_t* weights, const float* x, int n_out,
+                                                                        int n_in, int n_tokens, float* y,
+                                                                        const float* residual) {
+    dense_rows<ESP_TYPE>({weights, x, n_out, n_in, n_tokens, y, residual}, blockIdx.x * kDenseRows, blockIdx.y * kDenseTokens);
+}
+
+// ---- The same through a stack of matrices of `bytes` each: x and y by place, tiles of up to eight rows (experts.cu).
+//   grid (ceil(n_out / 32), n_tiles)   block 128
+extern "C" __global__ void __launch_bounds__(kDenseThreads) dense_stack(const uint8_t* weights, int64_t bytes, const float* x,
+                                                                       int n_out, int n_in, float* y, const int* tiles) {
+    const int* tile = tiles + 4 * blockIdx.y;
+    const int n_rows = tile[2];
+    const int64_t first = tile[1];
+    if (n_rows == 0) return;
+    const DenseRows rows{weights + tile[0] * bytes, x + first * n_in, n_out, n_in, n_rows, y + first * n_out, nullptr};
+    dense_rows<ESP_TYPE>(rows, blockIdx.x * kDenseRows, 0);
 }
 
 // ---- y[t] = row token_ids[t] as float32.   grid (ceil(n_in / 64), n_tokens)   block 64

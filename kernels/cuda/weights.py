@@ -31,6 +31,22 @@ class DeviceMatrix:
     n_in: int
 
 
+@dataclass(frozen=True)
+class DeviceStack:
+    """n matrices one after the other, each as a DeviceMatrix of that layout lies."""
+
+    buffer: DeviceBuffer
+    layout: str
+    module: str  # of one matrix
+    n: int
+    n_out: int
+    n_in: int
+
+    @property
+    def matrix_bytes(self) -> int:
+        return self.buffer.n_bytes // self.n
+
+
 def tiles_bytes(type_name: str, n_out: int, n_in: int) -> int:
     """Of a whole matrix in tiles."""
     n_tile_rows, n_tiles_in = -(-n_out // TILE_ROWS), n_in // TILE_COLUMNS
@@ -48,24 +64,39 @@ class Uploader:
         self, quant_type: QuantType, n_out: int, n_in: int, file_bytes: np.ndarray, uses: frozenset[str]
     ) -> DeviceMatrix:
         """Raises CudaMemoryError. file_bytes may go when this returns."""
-        name = quant_type.name
-        if name in TILED_TYPES and "linear" in uses and n_in % TILE_COLUMNS == 0:
-            buffer = self._tiles(quant_type, n_out, n_in, file_bytes)
-            layout = "tiles"
+        layout = _layout(quant_type.name, n_in, uses)
+        if layout == "tiles":
+            buffer = self._device.allocate(tiles_bytes(quant_type.name, n_out, n_in))
+            self._pack(quant_type, n_out, n_in, file_bytes, buffer.pointer)
         else:
             buffer = self._device.allocate(file_bytes.nbytes)
             self._device.upload(buffer.pointer, file_bytes)
-            layout = "dense" if name in DENSE_TYPES else "rows"
         self._device.synchronize()
-        return DeviceMatrix(buffer, layout, f"{layout}_{name}", n_out, n_in)
+        return DeviceMatrix(buffer, layout, f"{layout}_{quant_type.name}", n_out, n_in)
+
+    def stack(
+        self, quant_type: QuantType, n: int, n_out: int, n_in: int, matrices: np.ndarray
+    ) -> DeviceStack:
+        """matrices: uint8 [n, bytes of a matrix]. Raises CudaMemoryError."""
+        layout = _layout(quant_type.name, n_in, frozenset({"linear"}))
+        if layout == "tiles":
+            n_bytes = tiles_bytes(quant_type.name, n_out, n_in)
+            buffer = self._device.allocate(n * n_bytes)
+            for i, file_bytes in enumerate(matrices):
+                self._pack(quant_type, n_out, n_in, file_bytes, buffer.pointer + i * n_bytes)
+        else:
+            buffer = self._device.allocate(matrices.nbytes)
+            self._device.upload(buffer.pointer, matrices)
+        self._device.synchronize()
+        return DeviceStack(buffer, layout, f"{layout}_{quant_type.name}", n, n_out, n_in)
 
     def finish(self) -> None:
         """Give the staging buffer back: the model is loaded."""
         self._staging = None
 
-    def _tiles(self, quant_type: QuantType, n_out: int, n_in: int, file_bytes: np.ndarray) -> DeviceBuffer:
+    def _pack(self, quant_type: QuantType, n_out: int, n_in: int, file_bytes: np.ndarray, tiles: int) -> None:
+        """tiles: the address where those of the matrix go."""
         n_tiles_in = n_in // TILE_COLUMNS
-        buffer = self._device.allocate(tiles_bytes(quant_type.name, n_out, n_in))
         row_bytes = quant_type.row_bytes(n_in)
         rows_at_once = max(STAGING_BYTES // row_bytes // TILE_ROWS, 1) * TILE_ROWS
         staging = self._staging_of(min(rows_at_once, n_out) * row_bytes)
@@ -79,12 +110,17 @@ class Uploader:
                 32,
                 (
                     *(np.uint64(staging.pointer), np.int32(n_rows), np.int32(first)),
-                    *(np.uint64(buffer.pointer), np.int32(n_out), np.int32(n_in)),
+                    *(np.uint64(tiles), np.int32(n_out), np.int32(n_in)),
                 ),
             )
-        return buffer
 
     def _staging_of(self, n_bytes: int) -> DeviceBuffer:
         if self._staging is None or self._staging.n_bytes < n_bytes:
             self._staging = self._device.allocate(n_bytes)
         return self._staging
+
+
+def _layout(type_name: str, n_in: int, uses: frozenset[str]) -> str:
+    if type_name in TILED_TYPES and "linear" in uses and n_in % TILE_COLUMNS == 0:
+        return "tiles"
+    return "dense" if type_name in DENSE_TYPES else "rows"
