@@ -145,6 +145,7 @@ SPACE = (
 OTHER = (
     "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
     "¡¿«»“”‘’…—–·",
+    "/!\n\r",  # what follows punctuation: line ends, and in o200k slashes too
     "，。！？、：；（）「」『』",
     "€£¥+=<>|^~¬±×÷∑√∞≠",
     "😀👍🏽👩🇩🇪❤",
