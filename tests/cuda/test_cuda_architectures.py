@@ -1,5 +1,6 @@
 """Every architecture on the emulated GPU: the CPU backend's tokens and log-probabilities, bit for bit."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_requests_are_answered_as_on_the_cpu(
             loaded = load_model(path, ops, experts=place)
             engine = Engine(loaded, config_of(loaded, step_tokens=24))
         except (ValueError, EspalierError) as error:
-            if "does not run" not in str(error):
+            if not re.search("does not run|has no [A-Z]", str(error)):
                 raise
             pytest.skip(str(error))
         answers.append(transcripts(engine, (1, 3), n_answer=5))
