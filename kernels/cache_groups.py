@@ -35,10 +35,16 @@ class LatentGroup:
     n_layer: int
     width: int
     value_width: int  # the first so many numbers of a row are its value
+    is_exact: bool = False  # float32 whatever kv_type says: a choice between rows must not hang on a rounding
+
+    def row_type(self, kv_type: str) -> str:
+        """What a row lies in: kv_type or f32."""
+        return "f32" if self.is_exact else kv_type
 
     def token_bytes(self, kv_type: str) -> int:
         """Of all layers."""
-        return self.n_layer * head_bytes(kv_type, self.width)
+        row_bytes = F32_BYTES * self.width if self.is_exact else head_bytes(kv_type, self.width)
+        return self.n_layer * row_bytes
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The operations of an indexer, which picks the tokens that a token attends to: part of `Ops` (ops.py).
 
 DeepSeek Sparse Attention, DeepSeek-V3.2-Exp, 2025: a few small heads score all cached tokens, the best `top_k` are
-kept, and latent attention runs over their rows alone. The keys that are scored lie in a cache of a `LatentGroup`.
+kept, and latent attention runs over their rows alone. The keys that are scored lie in a cache of a `LatentGroup`,
+in a model of an exact one.
 """
 
 from typing import Protocol

@@ -117,7 +117,7 @@ def build(config: DsaConfig, weights: WeightSource) -> Decoder:
         return decoder
     indexers = tuple(_indexer(config, weights, i) for i in range(config.n_layer))
     n_indexers = sum(indexer is not None for indexer in indexers)
-    keys = LatentGroup(n_indexers, config.index_dim, config.index_dim)
+    keys = LatentGroup(n_indexers, config.index_dim, config.index_dim, is_exact=True)
     return DsaDecoder(**vars(decoder) | {"groups": (*decoder.groups, keys), "indexers": indexers})
 
 

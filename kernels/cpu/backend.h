@@ -35,6 +35,9 @@ inline KvType kv_type_of(const std::string& name) {
     refuse("no cache type named " + name);
 }
 
+// Rows of latents that are scored and never attended to may also lie in float32.
+inline KvType row_type_of(const std::string& name) { return name == "f32" ? KvType::kF32 : kv_type_of(name); }
+
 // One layer's cache as Python hands it over: kernels/cpu/ops.py, PagedCache.
 inline PagedCache cache_of(const std::string& type, const CacheBytes& k, const CacheBytes& v, int64_t block_size, int64_t head_dim) {
     const PagedCache cache{kv_type_of(type), k.data(), v.data(), dim(k, 0), dim(k, 1), head_dim, block_size};

@@ -28,7 +28,7 @@ NB_MODULE(_native, module) {
         return names;
     }, "The ISA tiers that this machine runs, worst to best.");
     module.def("kv_bytes", [](const std::string& kv_type, int64_t block_size, int64_t head_dim) {
-        const PagedCache cache{kv_type_of(kv_type), nullptr, nullptr, 0, 0, head_dim, block_size};
+        const PagedCache cache{row_type_of(kv_type), nullptr, nullptr, 0, 0, head_dim, block_size};
         return nb::make_tuple(cache.key_bytes(), cache.value_bytes());
     }, "kv_type"_a, "block_size"_a, "head_dim"_a, "Bytes of one KV head's keys and values in one block.");
     bind_ceilings(module);

@@ -1,4 +1,5 @@
-// How attention reads and writes the two kinds of cache (kv_cache.h): CachedF16 and CachedQ8, with the same names.
+// How attention reads and writes the kinds of cache (kv_cache.h): CachedF16 and CachedQ8, with the same names.
+// CachedF32 has rows alone, which an indexer scores.
 #pragma once
 
 #include "cpu/kv_cache.h"
@@ -45,6 +46,19 @@ struct CachedF16 {
     static void store_value(const float* v, const PagedCache& cache, const CachedHead& values) {
         uint16_t* out = reinterpret_cast<uint16_t*>(values.data);
         for (int64_t d = 0; d < cache.head_dim; d += 16) store_f16(out + d, load_first(v + d, lanes_left(cache.head_dim, d)));
+    }
+};
+
+struct CachedF32 {
+    static CachedHead values(const PagedCache& cache, int64_t block, int64_t head, int64_t offset) {
+        return {cache.values(block, head) + 4 * offset * cache.head_dim_padded(), nullptr};
+    }
+    static F32 load_values(const CachedHead& values, int64_t dim) {
+        return espalier::ESPALIER_TIER::load(reinterpret_cast<const float*>(values.data) + dim);
+    }
+    static void store_value(const float* v, const PagedCache& cache, const CachedHead& values) {
+        float* out = reinterpret_cast<float*>(values.data);
+        for (int64_t d = 0; d < cache.head_dim; d += 16) store(out + d, load_first(v + d, lanes_left(cache.head_dim, d)));
     }
 };
 

@@ -39,6 +39,7 @@ static void score_index(const float* q, const float* weights, const PagedCache& 
 
 static void index_scores(const float* q, const float* weights, const PagedCache& cache, const IndexItem& item, float* scratch) {
     if (cache.type == KvType::kF16) score_index<CachedF16>(q, weights, cache, item, scratch);
+    else if (cache.type == KvType::kF32) score_index<CachedF32>(q, weights, cache, item, scratch);
     else score_index<CachedQ8>(q, weights, cache, item, scratch);
 }
 

@@ -26,7 +26,7 @@ static void layer_norm(Backend& backend, const Floats& x, const Floats& weight, 
 static void choose_keys(Backend& backend, const Floats& q, const Floats& weights, const std::string& type, const CacheBytes& rows,
                         int64_t block_size, int64_t width, const Ints& query_start, const Ints& context_lens, const Ints& block_table,
                         const IntsOut& out) {
-    const PagedCache cache = latents_of(kv_type_of(type), rows, block_size, width);
+    const PagedCache cache = latents_of(row_type_of(type), rows, block_size, width);
     require(q.ndim() == 3 && dim(q, 1) > 0 && dim(q, 2) == width, "choose_keys: q is [n_tokens, n_head, width]");
     require(weights.ndim() == 2 && weights.shape(0) == q.shape(0) && weights.shape(1) == q.shape(1),
             "choose_keys: weights is [n_tokens, n_head]");

@@ -4,6 +4,7 @@
 //   f16    keys [head_dim][block_size] f16                values [block_size][head_dim_padded] f16
 //   q8_0   keys [head_dim][block_size] int8               values [block_size][head_dim_padded] int8
 //          and then scales [n_scales][block_size] f16     and then scales [block_size][n_scales] f16
+//   f32    rows of latents that are scored to choose among them (LatentGroup): values [block_size][head_dim_padded] float32
 // block_size is a multiple of 16; head_dim_padded is head_dim rounded up to 16, the rest zeros.
 #pragma once
 
@@ -13,7 +14,7 @@
 
 namespace espalier {
 
-enum class KvType { kF16, kQ8_0 };
+enum class KvType { kF16, kQ8_0, kF32 };
 
 struct PagedCache {
     KvType type;
@@ -35,7 +36,8 @@ struct PagedCache {
 
 private:
     int64_t bytes(int64_t dims) const {
-        return block_size * (type == KvType::kF16 ? 2 * dims : dims + 2 * n_scales());
+        if (type == KvType::kQ8_0) return block_size * (dims + 2 * n_scales());
+        return block_size * dims * (type == KvType::kF16 ? 2 : 4);
     }
 };
 

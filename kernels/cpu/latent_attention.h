@@ -61,6 +61,7 @@ static void latent_attention(const float* q, const PagedCache& cache, const Late
 static void store_latent(const float* row, const PagedCache& cache, int64_t slot) {
     const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
     if (cache.type == KvType::kF16) CachedF16::store_value(row, cache, CachedF16::values(cache, block, 0, offset));
+    else if (cache.type == KvType::kF32) CachedF32::store_value(row, cache, CachedF32::values(cache, block, 0, offset));
     else CachedQ8::store_value(row, cache, CachedQ8::values(cache, block, 0, offset));
 }
 

@@ -12,7 +12,7 @@ namespace espalier {
 
 static void store_latent(Backend& backend, const Floats& rows, const std::string& type, const CacheBytes& cache_rows,
                          int64_t block_size, int64_t width, const Ints& slots) {
-    const PagedCache cache = latents_of(kv_type_of(type), cache_rows, block_size, width);
+    const PagedCache cache = latents_of(row_type_of(type), cache_rows, block_size, width);
     require(rows.ndim() == 2 && dim(rows, 1) == width && slots.size() == rows.shape(0),
             "store_latent: rows is [n_tokens, width], slots [n_tokens]");
     const float* from = rows.data();

@@ -44,10 +44,11 @@ class CpuLatentOps:
 
 def new_latent_cache(group: LatentGroup, n_blocks: int, block_size: int, kv_type: str) -> list[LatentCache]:
     """One cache a layer. Zeroed."""
-    _, block_bytes = kv_bytes(kv_type, block_size, group.width)
+    row_type = group.row_type(kv_type)
+    _, block_bytes = kv_bytes(row_type, block_size, group.width)
     return [
         LatentCache(
-            kv_type,
+            row_type,
             np.zeros((n_blocks, 1, block_bytes), np.uint8),
             block_size,
             group.width,

@@ -28,8 +28,8 @@ class LayerCache(NamedTuple):
 
 
 @dataclass(frozen=True)
-class F16Values:
-    data: np.ndarray  # float16 [n_blocks, block_size, n_head_kv, head_dim]
+class PlainValues:
+    data: np.ndarray  # float16 or float32 [n_blocks, block_size, n_head_kv, head_dim]
 
     def put(self, blocks: np.ndarray, offsets: np.ndarray, x: np.ndarray) -> None:
         self.data[blocks, offsets] = x
@@ -52,9 +52,9 @@ class Q8Values:
 
 
 def new_values(kv_type: str, shape: tuple[int, int, int, int]) -> CachedValues:
-    """Zeros of [n_blocks, block_size, n_head_kv, head_dim]."""
-    if kv_type == "f16":
-        return F16Values(np.zeros(shape, np.float16))
+    """Zeros of [n_blocks, block_size, n_head_kv, head_dim]. kv_type: of kernels/kv_type.py, or f32."""
+    if kv_type != "q8_0":
+        return PlainValues(np.zeros(shape, np.float16 if kv_type == "f16" else np.float32))
     return Q8Values(np.zeros(shape, np.int8), np.zeros((*shape[:-1], n_scales(shape[-1])), np.float16))
 
 

@@ -45,5 +45,6 @@ def new_latent_cache(group: LatentGroup, n_blocks: int, block_size: int, kv_type
     """One cache a layer. Zeroed."""
     shape = (n_blocks, block_size, 1, group.width)
     return [
-        LatentCache(new_values(kv_type, shape), block_size, group.value_width) for _ in range(group.n_layer)
+        LatentCache(new_values(group.row_type(kv_type), shape), block_size, group.value_width)
+        for _ in range(group.n_layer)
     ]

@@ -31,7 +31,8 @@ def slots(batch: AttentionBatch) -> np.ndarray:
 
 def filled(ops: Ops, rows: np.ndarray, batch: AttentionBatch, kv_type: str, value_width: int) -> Any:
     n_blocks = batch.block_table.shape[1]
-    cache = ops.new_cache(LatentGroup(1, rows.shape[1], value_width), n_blocks, BLOCK, kv_type)[0]
+    group = LatentGroup(1, rows.shape[1], value_width, is_exact=kv_type == "f32")
+    cache = ops.new_cache(group, n_blocks, BLOCK, "f16" if group.is_exact else kv_type)[0]
     ops.store_latent(rows, cache, slots(batch))
     return cache
 
@@ -41,7 +42,7 @@ def whole_numbers(*shape: int, largest: int = 2) -> np.ndarray:
     return np.random.default_rng(shape).integers(-largest, largest + 1, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("kv_type", [*KV_TYPES, "f32"])
 @pytest.mark.parametrize(("n_head", "width"), [(1, 32), (3, 41), (16, 64)])
 @pytest.mark.parametrize(
     ("n_cached", "n_new", "top_k"), [(0, 70, 40), (250, 9, 32), (2060, 3, 2048), (5, 1, 9)]

@@ -171,11 +171,14 @@ def attend_latents(
     cache = ops.new_cache(LatentGroup(1, width, value_width), n_blocks, 16, kv_type)[0]
     rows = ops.concat(normal(context, width - 1), normal(context, 1)) if width > 1 else normal(context, 1)
     ops.store_latent(rows, cache, ops.index_array(np.arange(context, dtype=np.int32)))
+    exact = ops.new_cache(LatentGroup(1, width, width, is_exact=True), n_blocks, 16)[0]
+    ops.store_latent(rows, exact, ops.index_array(np.arange(context, dtype=np.int32)))
     table, results = ops.index_array(np.arange(n_blocks, dtype=np.int32)[None]), []
     for n in (min(context, 21), 1):
         batch = AttentionBatch(ints(0, n), ints(context), table)
         chosen = ops.choose_keys(normal(n, n_head, width), normal(n, n_head), cache, batch, 16)
         q = normal(n, n_head, width)
+        ops.choose_keys(q, normal(n, n_head), exact, batch, 5)
         results.append(ops.latent_attention(q, cache, batch, 0.3))
         results.append(ops.sparse_latent_attention(q, cache, batch, 0.3, guarded(chosen)))
     return results

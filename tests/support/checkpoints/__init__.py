@@ -36,15 +36,10 @@ torch.set_num_threads(1)
 
 
 class HalfCache(transformers.DynamicCache):
-    """Keys and values, or latents and rotated parts, and an indexer's keys, rounded to f16 as Espalier's cache has
-    them.
-    """
+    """Keys and values, or latents and rotated parts, rounded to f16 as Espalier's cache has them."""
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> Any:
         return super().update(key_states.half().double(), value_states.half().double(), *args, **kwargs)
-
-    def update_indexer(self, key_states: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().update_indexer(key_states.half().double(), *args, **kwargs)
 
 
 class Checkpoint:
