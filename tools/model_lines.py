@@ -7,6 +7,8 @@ from engine.loading.model_config import read_config
 from engine.loading.weight_plan import LoadPlan, plan_weights
 from engine.models.config import ModelConfig
 from engine.models.experts import MoeConfig
+from engine.models.glm_dsa import DsaConfig
+from engine.models.latent import LatentConfig
 from tools.terminal import printable
 
 
@@ -42,10 +44,22 @@ def _network_lines(config: ModelConfig) -> list[str]:
     scaling = "" if rope.scaling == "none" else f", {rope.scaling} scaling by {rope.factor:g}"
     return [
         f"model: {config.architecture}, {config.n_layer} layers, n_embd {config.n_embd}, n_ff {config.n_ff}",
-        f"  heads: {config.n_head} of queries, {config.n_head_kv} of keys and values, {config.head_dim} wide",
+        *_heads_lines(config),
         *([_experts_line(config)] if isinstance(config, MoeConfig) else []),
         f"  context: {config.n_ctx_train} tokens trained, rope base {rope.freq_base:g}{scaling}",
     ]
+
+
+def _heads_lines(config: ModelConfig) -> list[str]:
+    n_head, head_dim = config.n_head, config.head_dim
+    if not isinstance(config, LatentConfig):
+        return [f"  heads: {n_head} of queries, {config.n_head_kv} of keys and values, {head_dim} wide"]
+    latent = f"a latent of {config.kv_lora_rank} and {config.rope.n_rot} rotated"
+    lines = [f"  heads: {n_head}, {head_dim} wide, over {latent}; values {config.value_dim} wide"]
+    if isinstance(config, DsaConfig):
+        heads = f"{config.index_n_head} heads of {config.index_dim}"
+        lines.append(f"  indexers: {config.index_top_k} tokens picked for each, by {heads}")
+    return lines
 
 
 def _experts_line(config: MoeConfig) -> str:

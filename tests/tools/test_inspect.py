@@ -7,6 +7,8 @@ import pytest
 
 from engine import EspalierError
 from kernels.quant_tensor import TYPES
+from support.architectures.latent import glm_dsa
+from support.architectures.random_file import draw_tensors, write_file
 from support.gguf_writer import Tensor, write_gguf
 from support.tiny_models import CHAT_TEMPLATE, MIXED_TYPES, write_tiny_llama
 from support.vocabularies import CONTROL, pieces_with, spm_metadata
@@ -87,3 +89,12 @@ def test_a_vocabulary_that_cannot_be_read_hides_nothing_else(tmp_path: Path, sho
     lines = shown(path)
     assert "vocabulary: not usable by this build: tokenizer.ggml.model is 'runes'" in " ".join(lines)
     assert any(line.startswith("model: llama, 2 layers") for line in lines)
+
+
+def test_latents_and_indexers_are_told(tmp_path: Path, shown: Any) -> None:
+    """Of 4 layers a row of 128 two-byte numbers, of 3 indexers a key of 64."""
+    model = glm_dsa(top_k=96)
+    lines = shown(write_file(tmp_path / "m.gguf", model, draw_tensors(model)))
+    assert "  heads: 4, 64 wide, over a latent of 96 and 32 rotated; values 32 wide" in lines
+    assert "  indexers: 96 tokens picked for each, by 16 heads of 64" in lines
+    assert "  keys and values, f16: 704.00 KiB for each request of that length" in lines
