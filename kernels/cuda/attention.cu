@@ -6,14 +6,13 @@
 // that no query of a block sees are not read.
 //
 // A block has kSplit threads. One layer's cache, f16 or q8_0: kv_cache.cuh. head_dim is even and at most 256.
-#include "cuda/attention_pass.cuh"
+#include "cuda/attention_merge.cuh"
 #include "cuda/rotation.cuh"
 
 namespace espalier {
 
 constexpr int kRows = 8;         // queries (tokens x heads of one KV head) that share one walk over the keys
 constexpr int kMaxHeadDim = 256;
-constexpr int kSumLanes = 16;
 
 struct Shared {
     float q[kRows][kMaxHeadDim];        // scaled
@@ -58,30 +57,9 @@ ESP_FN void score_key(Shared& s, const Pass& pass, const Cache& cache, const Que
         }
 }
 
-ESP_FN float warp_largest(float v) {
-#pragma unroll
-    for (int bits = 16; bits > 0; bits /= 2) {
-        const float other = shfl_xor(v, bits);
-        v = v > other ? v : other;
-    }
-    return v;
-}
-
 // Scores become weights; m and l of the split. A warp for each row.
 ESP_FN void softmax_rows(Shared& s, int n_rows) {
-    const int lane = threadIdx.x & 31;
-    for (int row = threadIdx.x >> 5; row < n_rows; row += kSplit / 32) {
-        float m = s.weights[row][lane];
-        for (int c = lane + 32; c < kSplit; c += 32) m = m > s.weights[row][c] ? m : s.weights[row][c];
-        m = warp_largest(m);
-        for (int c = lane; c < kSplit; c += 32) s.weights[row][c] = exponential(s.weights[row][c] - m);
-        warp_sync();
-        float sum = 0.0f;
-        if (lane < kSumLanes)
-            for (int c = lane; c < kSplit; c += kSumLanes) sum = sum + s.weights[row][c];
-        sum = halving_sum(sum);
-        if (lane == 0) s.m[row] = m, s.l[row] = sum;
-    }
+    for (int row = threadIdx.x >> 5; row < n_rows; row += kSplit / 32) softmax_row(s.weights[row], s.m[row], s.l[row]);
 }
 
 // A thread's place while weighing: a pair of dimensions, and every n_apart-th row.
@@ -241,28 +219,6 @@ extern "C" __global__ void __launch_bounds__(kSplit) attention_split(ESP_ATTENTI
         const int64_t at = queries.query(int(threadIdx.x), pass.n_head) * gridDim.y + blockIdx.y;
         m[at] = s.m[threadIdx.x], l[at] = s.l[threadIdx.x];
     }
-}
-
-// ---- The splits of one query, merged in order.   grid (n_head, n_tokens)   block 256, a dimension a thread
-extern "C" __global__ void __launch_bounds__(kMaxHeadDim) attention_merge(const float* m, const float* l, const float* o,
-                                                                         const int* query_start, const int* context_lens,
-                                                                         int n_seqs, int n_splits, int head_dim, int window,
-                                                                         float* y) {
-    const Pass pass{query_start, context_lens, nullptr, n_seqs, 0, 0, 0, 0.0f, window};
-    const int token = blockIdx.y, seq = sequence_of(pass, token), d = threadIdx.x;
-    if (d >= head_dim) return;
-    const int visible = context_lens[seq] - (query_start[seq + 1] - 1 - token);
-    const int64_t query = int64_t(token) * gridDim.x + blockIdx.x, first = query * n_splits;
-    const int n_seen = visible - split_at(begin_of(visible, window));  // from the first split on
-    float merged = 0.0f, merged_m = 0.0f, merged_l = 1.0f;  // a padding sequence sees nothing
-    for (int split = 0; split * kSplit < n_seen; ++split) {
-        const float value = o[(first + split) * head_dim + d], split_m = m[first + split], split_l = l[first + split];
-        const Shares shares = merge_shares(merged_m, merged_l, split_m, split_l);
-        merged = split == 0 ? value : merge_value(shares, merged, value);
-        merged_m = split == 0 ? split_m : shares.m;
-        merged_l = split == 0 ? split_l : shares.l;
-    }
-    y[query * head_dim + d] = merged / merged_l;
 }
 
 // ---- k, v float32 [n_tokens, n_head_kv, head_dim] into the cache, rounded to its type.  slots int32 [n_tokens]: block * block_size +

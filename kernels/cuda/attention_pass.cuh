@@ -77,6 +77,32 @@ ESP_FN int first_head_of(const Pass& pass, const Cache& cache, int n_rows, int c
     return chunk / n_chunks * group + chunk % n_chunks * n_rows;
 }
 
+ESP_FN float warp_largest(float v) {
+#pragma unroll
+    for (int bits = 16; bits > 0; bits /= 2) {
+        const float other = shfl_xor(v, bits);
+        v = v > other ? v : other;
+    }
+    return v;
+}
+
+// One query's scores of a split become weights, exp(score - m); m is the largest, l the sum of the weights: sixteen running
+// sums, then halves. One warp.
+ESP_FN void softmax_row(float (&scores)[kSplit], float& m, float& l) {
+    constexpr int kSumLanes = 16;
+    const int lane = threadIdx.x & 31;
+    float largest = scores[lane];
+    for (int c = lane + 32; c < kSplit; c += 32) largest = largest > scores[c] ? largest : scores[c];
+    largest = warp_largest(largest);
+    for (int c = lane; c < kSplit; c += 32) scores[c] = exponential(scores[c] - largest);
+    warp_sync();
+    float sum = 0.0f;
+    if (lane < kSumLanes)
+        for (int c = lane; c < kSplit; c += kSumLanes) sum = sum + scores[c];
+    sum = halving_sum(sum);
+    if (lane == 0) m = largest, l = sum;
+}
+
 struct Shares {
     float old_share, new_share, m, l;
 };

@@ -140,6 +140,16 @@ def _attention_tensor_module(kv_type: str, head_dim: int) -> KernelModule:
     )
 
 
+def _latent_module(kv_type: str) -> KernelModule:
+    return KernelModule(
+        f"latent_{kv_type}",
+        "latent_attention.cu",
+        ("latent_attention", "latent_split", "attention_merge", "store_latent"),
+        _KV_DEFINES[kv_type],
+        hot=frozenset({"latent_attention", "latent_split"}),
+    )
+
+
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
@@ -166,6 +176,7 @@ MODULES: dict[str, KernelModule] = {
     for module in (
         _ACTIVATIONS,
         *map(_attention_module, KV_TYPES),
+        *map(_latent_module, KV_TYPES),
         *(_attention_tensor_module(*which) for which in product(KV_TYPES, TENSOR_HEAD_DIMS)),
         _SAMPLING,
         _BANDWIDTH,

@@ -13,7 +13,7 @@ import numpy as np
 
 from kernels.activation_planes import checked_planes
 from kernels.batches import AttentionBatch
-from kernels.cache_groups import CacheGroup, PagedGroup, StateGroup
+from kernels.cache_groups import CacheGroup, LatentGroup, PagedGroup, StateGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens
 from kernels.cpu.ops import CpuOps
 from kernels.cuda import attention_launch
@@ -26,7 +26,7 @@ from kernels.cuda.expert_ops import CudaExpertOps
 from kernels.cuda.form_choice import FormChooser, fitting_forms
 from kernels.cuda.host_parts import HostParts, OnHost
 from kernels.cuda.indexer_ops import CudaIndexerOps
-from kernels.cuda.latent_ops import CudaLatentOps
+from kernels.cuda.latent_ops import CudaLatentOps, new_latent_cache
 from kernels.cuda.linear_forms import (
     GATED_ROWS,
     NO_EPILOGUE,
@@ -114,8 +114,8 @@ class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps, CudaIndexerOps):
         self._uploader.finish()
         if isinstance(group, StateGroup):
             return self.new_state_cache(group, n)
-        if not isinstance(group, PagedGroup):
-            raise ValueError(f"the CUDA backend has no {type(group).__name__}")
+        if isinstance(group, LatentGroup):
+            return new_latent_cache(self._device, group, n, block_size, kv_type)
         return self._new_paged_cache(group, n, block_size, kv_type)
 
     def _new_paged_cache(
