@@ -113,6 +113,7 @@ template <int n_heads>
 ESP_FN void score_chunk(ScoreTile<n_heads>& tile, const RowChunks& chunk, const float (&q)[kHeads][kChunk],
                         const float (&scales)[ScoreTile<n_heads>::kRows], int n) {
     using Tile = ScoreTile<n_heads>;
+#pragma unroll 1
     for (int piece = 0; piece * kPieceNumbers < n; ++piece) {
         uint4 asked[Tile::kRows];
 #pragma unroll
@@ -198,11 +199,12 @@ ESP_FN void add_value(float weight, const float4& value, float4& sum) {
     sum.z = fma_f32(weight, value.z, sum.z), sum.w = fma_f32(weight, value.w, sum.w);
 }
 
-// Calls use(head, dim, o) for four numbers of the split's o at a time. Four rows are asked for while the four before them are
+// Calls use(o, head, to) for each number of the split's o and its place: to + head * step + its dimension. Four rows are asked for while the four before them are
 // weighed; rows beyond the last are never multiplied: a weight of zero would let a NaN through.
 template <int n_heads, class Use>
-ESP_FN void weigh_rows(const Shared& s, int value_width, int n_heads_there, int n_rows, const Use& use) {
+ESP_FN void weigh_rows(const Shared& s, int value_width, int n_heads_there, int n_rows, float* to, int64_t step, const Use& use) {
     const int n_fours = n_rows / 4 * 4;
+#pragma unroll 1
     for (int dim = 4 * int(threadIdx.x); dim < value_width; dim += 4 * kThreads) {
         float4 sums[n_heads];
 #pragma unroll
@@ -232,9 +234,14 @@ ESP_FN void weigh_rows(const Shared& s, int value_width, int n_heads_there, int 
 #pragma unroll
             for (int h = 0; h < n_heads; ++h) add_value(s.weights[h][row], value, sums[h]);
         }
+        float* at = to + dim;
 #pragma unroll
-        for (int h = 0; h < n_heads; ++h)
-            if (h < n_heads_there) use(h, dim, sums[h]);
+        for (int h = 0; h < n_heads; ++h, at += step) {
+            const float numbers[4] = {sums[h].x, sums[h].y, sums[h].z, sums[h].w};
+#pragma unroll
+            for (int i = 0; i < 4; ++i)
+                if (h < n_heads_there && dim + i < value_width) use(numbers[i], h, at + i);
+        }
     }
 }
 
@@ -249,15 +256,6 @@ ESP_FN void weights_of_split(Shared& s, const float* q, const LatentCache& cache
     for (int head = threadIdx.x >> 5; head < item.n_heads; head += kThreads / 32)
         softmax_row(s.weights[head], s.m[head], s.l[head]);
     block_sync();
-}
-
-// use(number) of each of four outputs that is there.
-template <class Use>
-ESP_FN void for_each_number(const float4& four, int dim, int value_width, const Use& use) {
-    const float numbers[4] = {four.x, four.y, four.z, four.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-        if (dim + i < value_width) use(dim + i, numbers[i]);
 }
 
 // How the splits so far and this one are added; before the outputs are.
@@ -278,17 +276,15 @@ ESP_FN void walk_splits(Shared& s, const float* q, const LatentCache& cache, con
     y += item.first_query * value_width;
     if (item.visible <= 0)  // a padding sequence
         for (int i = threadIdx.x; i < item.n_heads * value_width; i += kThreads) y[i] = 0.0f;
+#pragma unroll 1
     for (int first = 0; first < item.visible; first += kSplit) {
         const int n_rows = min(kSplit, item.visible - first);
         const bool is_last = first + kSplit >= item.visible;
         weights_of_split<n_heads>(s, q, cache, item, scale, first, n_rows);
         merge_heads(s, item, first == 0);
-        weigh_rows<n_heads>(s, value_width, item.n_heads, n_rows, [&](int head, int dim, const float4& four) {
-            for_each_number(four, dim, value_width, [&](int d, float value) {
-                float& out = y[int64_t(head) * value_width + d];
-                if (first > 0) value = merge_value(s.shares[head], out, value);
-                out = is_last ? value / s.merged_l[head] : value;
-            });
+        weigh_rows<n_heads>(s, value_width, item.n_heads, n_rows, y, value_width, [&](float value, int head, float* out) {
+            if (first > 0) value = merge_value(s.shares[head], load_fresh(out), value);  // one by one: few registers
+            *out = is_last ? value / s.merged_l[head] : value;
         });
         block_sync();
     }
@@ -316,11 +312,13 @@ ESP_FN void write_split(Shared& s, const float* q, const LatentCache& cache, con
                         float* m, float* l, float* o) {
     const int first = int(blockIdx.y) * kSplit, n_rows = min(kSplit, item.visible - first), n_splits = gridDim.y;
     weights_of_split<n_heads>(s, q, cache, item, scale, first, n_rows);
-    const auto at = [&](int head) { return (item.first_query + head) * n_splits + blockIdx.y; };
-    weigh_rows<n_heads>(s, value_width, item.n_heads, n_rows, [&](int head, int dim, const float4& four) {
-        for_each_number(four, dim, value_width, [&](int d, float value) { o[at(head) * value_width + d] = value; });
-    });
-    if (int(threadIdx.x) < item.n_heads) m[at(threadIdx.x)] = s.m[threadIdx.x], l[at(threadIdx.x)] = s.l[threadIdx.x];
+    const int64_t at = item.first_query * n_splits + blockIdx.y;  // of the first head
+    if (int(threadIdx.x) < item.n_heads) {
+        m[at + threadIdx.x * n_splits] = s.m[threadIdx.x];
+        l[at + threadIdx.x * n_splits] = s.l[threadIdx.x];
+    }
+    weigh_rows<n_heads>(s, value_width, item.n_heads, n_rows, o + at * value_width, int64_t(n_splits) * value_width,
+                        [](float value, int, float* out) { *out = value; });
 }
 
 // ---- One split of one token, for attention_merge: decode of few sequences.
