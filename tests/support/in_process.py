@@ -44,12 +44,13 @@ class InProcess:
         return asyncio.run_coroutine_threadsafe(coroutine, self.thread._loop).result(10)
 
     def assert_empty_soon(self) -> None:
-        """Within a second nothing waits or runs and every KV block is free."""
+        """Within a second nothing waits or runs and every KV block and every state is free."""
         end = time.monotonic() + 1.0
         while (stats := self.ask(self.thread.stats())).n_running + stats.n_waiting:
             assert time.monotonic() < end, stats
             time.sleep(0.01)
         assert stats.n_free_blocks == stats.n_blocks
+        assert stats.n_free_slots == stats.n_slots
         self.ask(self.thread.check_integrity())
 
 
