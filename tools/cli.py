@@ -225,21 +225,9 @@ def bench(
     from tools import bench as command
 
     options = command.BenchOptions(
-        model,
-        synthetic,
-        n_prompt,
-        n_gen,
-        depth,
-        repetitions,
-        kv_type,
-        device,
-        threads,
-        activations,
-        peer,
-        json,
-        attention,
-        batch,
-    )
+        model, synthetic, n_prompt, n_gen, depth, repetitions, kv_type, device, threads, activations, peer, json,
+        attention, batch,
+    )  # fmt: skip
     if write is None:
         command.run(options)
     else:
