@@ -175,16 +175,17 @@ def perplexity(
     run(model, text, ctx_size, kv_type, device, threads, kt_trellis, activations, json, attention, experts)
 
 
+SYNTHETIC_HELP = (
+    "SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT, or qwen3-30b-a3b:12 IQ2_KT for 12 of that "
+    "shape's layers"
+)
+
+
 @app.command()
 def bench(
     model: Annotated[Path | None, typer.Argument(help="A GGUF file.", show_default=False)] = None,
     synthetic: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            help="SHAPE TYPE: random weights in memory, such as llama-0.85b IQ2_KT, or qwen3-30b-a3b:12 IQ2_KT for "
-            "12 of that shape's layers.",
-            metavar="SHAPE TYPE",
-        ),
+        tuple[str, str] | None, typer.Option(help=f"{SYNTHETIC_HELP}.", metavar="SHAPE TYPE")
     ] = None,
     n_prompt: Annotated[int, typer.Option("-p", help="Prompt tokens; 0 leaves the test out.")] = 512,
     n_gen: Annotated[int, typer.Option("-n", help="Generated tokens; 0 leaves the test out.")] = 128,
