@@ -161,7 +161,6 @@ _SHARPER = {
     "attn_q": SHARPNESS,
     "attn_k": SHARPNESS,
     "attn_q_b": SHARPNESS,
-    "attn_kv_a_mqa": SHARPNESS,
     "ffn_gate_inp": 3.0,
     "indexer.attn_q_b": SHARPNESS,
 }
