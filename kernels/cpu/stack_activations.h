@@ -93,13 +93,19 @@ private:
         for (size_t i = 0; i < places_.size(); ++i) {
             const MatrixRows& matrix = sorted_->used()[i];
             if (matrix.count == 1) continue;
+            const int64_t rows = rows_of_a_group(matrix.count);
             places_[i].first_group = int64_t(columns_.groups().size());
-            columns_.add(matrix.count * planes_, kernels_.column_group);
+            columns_.add(matrix.count * planes_, int(rows) * planes_);
             places_[i].n_groups = int64_t(columns_.groups().size()) - places_[i].first_group;
-            for (int64_t g = 0; g < places_[i].n_groups; ++g)
-                first_rows_.push_back(matrix.first + g * kernels_.column_group / planes_);
+            for (int64_t first = 0; first < matrix.count; first += rows) first_rows_.push_back(matrix.first + first);
         }
         pool_.run(int64_t(first_rows_.size()), [&](int64_t g, int) { gather_group(columns_.groups()[size_t(g)], first_rows_[size_t(g)]); });
+    }
+
+    // As few groups as there can be, and of about one size: a group of a column or two keeps no kernel busy.
+    int64_t rows_of_a_group(int64_t count) const {
+        const int64_t most = kernels_.column_group / planes_, n_groups = (count + most - 1) / most;
+        return (count + n_groups - 1) / n_groups;
     }
 
     // Rows from first_row of the sorted order on, as the columns of one group.
