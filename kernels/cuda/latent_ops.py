@@ -94,7 +94,9 @@ def heads_per_block(n_head: int, n_blocks: int, n_multiprocessors: int) -> int:
 def new_latent_cache(
     device: Device, group: LatentGroup, n_blocks: int, block_size: int, kv_type: str
 ) -> list[LatentCache]:
-    """One cache a layer. Zeroed. Raises ValueError for blocks that the kernels do not have."""
+    """One cache a layer. Zeroed. Raises ValueError for blocks and rows that the kernels do not have."""
+    if group.is_exact:
+        raise ValueError("the CUDA backend has no rows of latents in float32")
     if block_size % BLOCK_POSITIONS:
         raise ValueError(
             f"blocks of {block_size} tokens; the CUDA backend has multiples of {BLOCK_POSITIONS} for latents"

@@ -141,6 +141,8 @@ def test_q8_0_rounds_rows_that_are_hard_to_round_as_the_cpu_does(cuda_ops: Ops, 
     assert (np.isnan(got) == np.isnan(expected)).all(), "which bits a NaN has is nobody's promise"
 
 
-def test_blocks_that_no_kernel_has_are_refused(cuda_ops: Ops) -> None:
+def test_blocks_and_rows_that_no_kernel_has_are_refused(cuda_ops: Ops) -> None:
+    with pytest.raises(ValueError, match="no rows of latents in float32"):
+        cuda_ops.new_cache(LatentGroup(1, 48, 32, is_exact=True), 1, 32)
     with pytest.raises(ValueError, match="blocks of 12 tokens; the CUDA backend has multiples of 8"):
         cuda_ops.new_cache(LatentGroup(1, 48, 32), 1, 12)
