@@ -92,9 +92,9 @@ def test_a_vocabulary_that_cannot_be_read_hides_nothing_else(tmp_path: Path, sho
 
 
 def test_latents_and_indexers_are_told(tmp_path: Path, shown: Any) -> None:
-    """Of 4 layers a row of 128 two-byte numbers, of 3 indexers a key of 64."""
+    """Of 4 layers a row of 128 two-byte numbers, of 3 indexers a key of 64 four-byte ones."""
     model = glm_dsa(top_k=96)
     lines = shown(write_file(tmp_path / "m.gguf", model, draw_tensors(model)))
     assert "  heads: 4, 64 wide, over a latent of 96 and 32 rotated; values 32 wide" in lines
     assert "  indexers: 96 tokens picked for each, by 16 heads of 64" in lines
-    assert "  keys and values, f16: 704.00 KiB for each request of that length" in lines
+    assert "  keys and values, f16: 896.00 KiB for each request of that length" in lines
