@@ -18,7 +18,12 @@ NAMES = {model.architecture: name for name, model in MODELS.items()} | {
 }
 KNOWN = [NAMES[architecture] for architecture in ARCHITECTURES if architecture in NAMES]
 WITH_EXPERTS = [name for name in KNOWN if "expert_count" in MODELS[name].keys]
-CASES = [(name, "cuda") for name in KNOWN]
+#: One with experts and latents, one with experts and states; the emulator takes one or two seconds for each.
+QUICK = ("deepseek2", "qwen35moe")
+CASES = [
+    pytest.param(name, "cuda", marks=() if MODELS[name].architecture in QUICK else pytest.mark.slow)
+    for name in KNOWN
+]
 CASES += [
     pytest.param(name, "cpu", marks=pytest.mark.slow) for name in WITH_EXPERTS
 ]  # test_experts_on_host.py is quick
