@@ -107,6 +107,25 @@ extern "C" __global__ void __launch_bounds__(kThreads) gelu_mul(const float* gat
     if (q != nullptr) quantize_block(value, i / 32, quantized_row(q, dx, sums, token, n));
 }
 
+// ---- y = x / (1 + exp(-gate)).   grid (ceil(n / 256), n_tokens)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) sigmoid_mul(const float* x, const float* gate, int n, float* y, int8_t* q,
+                                                                  float* dx, int* sums) {
+    const int i = blockIdx.x * kThreads + threadIdx.x, token = blockIdx.y;
+    if (i >= n) return;
+    const int64_t at = int64_t(token) * n + i;
+    const float value = sigmoid_product(x[at], gate[at]);
+    y[at] = value;
+    if (q != nullptr) quantize_block(value, i / 32, quantized_row(q, dx, sums, token, n));
+}
+
+// ---- y = residual + x / (1 + exp(-gate)), gate [n_tokens].   grid (ceil(n / 256), n_tokens)   block 256
+extern "C" __global__ void __launch_bounds__(kThreads) add_gated(const float* residual, const float* x, const float* gate, int n,
+                                                                float* y) {
+    const int i = blockIdx.x * kThreads + threadIdx.x;
+    const int64_t at = int64_t(blockIdx.y) * n + i;
+    if (i < n) y[at] = residual[at] + sigmoid_product(x[at], gate[blockIdx.y]);
+}
+
 // ---- z = x + y, all of n_values.   grid ceil(n_values / 256)   block 256
 extern "C" __global__ void __launch_bounds__(kThreads) add(const float* x, const float* y, int64_t n_values, float* z) {
     const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;

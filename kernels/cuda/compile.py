@@ -28,6 +28,8 @@ TILED_TYPES = ("IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT")
 TAILED_TYPES = tuple(name for name in TILED_TYPES if TYPES[name].tail_nibbles)
 #: The largest heads of attention_tensor.cu's builds.
 TENSOR_HEAD_DIMS = (64, 128, 256)
+#: The key sizes of delta nets that delta_net.cu has builds of its own for.
+DELTA_KEY_DIMS = (128,)
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,18 @@ _ACTIVATIONS = KernelModule(
     "activations",
     "activations.cu",
     (
-        *("quantize_activations", "quantize_planes", "add_planes", "rms_norm", "silu_mul", "gelu_mul", "add"),
-        *("add_bias", "concat", "take_rows", "scale_by_position", "rope_angles", "rope"),
+        *(
+            "quantize_activations",
+            "quantize_planes",
+            "add_planes",
+            "rms_norm",
+            "silu_mul",
+            "gelu_mul",
+            "sigmoid_mul",
+        ),
+        *("add_gated", "add", "add_bias", "concat", "take_rows", "scale_by_position", "rope_angles", "rope"),
     ),
-    hot=frozenset({"quantize_activations", "quantize_planes", "rms_norm", "silu_mul"}),
+    hot=frozenset({"quantize_activations", "quantize_planes", "rms_norm", "silu_mul", "sigmoid_mul"}),
 )
 
 
@@ -150,6 +160,24 @@ def _latent_module(kv_type: str) -> KernelModule:
     )
 
 
+def delta_net_module(key_dim: int | None) -> str:
+    return "delta_net" if key_dim is None else f"delta_net_{key_dim}"
+
+
+_CAUSAL_CONV = KernelModule("causal_conv", "causal_conv.cu", ("causal_conv",), hot=frozenset({"causal_conv"}))
+
+
+def _delta_net_module(key_dim: int | None) -> KernelModule:
+    """None: of any key_dim, with the state where it lies."""
+    return KernelModule(
+        delta_net_module(key_dim),
+        "delta_net.cu",
+        ("delta_net",),
+        () if key_dim is None else (f"ESP_KEY_DIM={key_dim}",),
+        hot=frozenset({"delta_net"}),
+    )
+
+
 _SAMPLING = KernelModule(
     "sampling",
     "sampling.cu",
@@ -178,6 +206,8 @@ MODULES: dict[str, KernelModule] = {
         *map(_attention_module, KV_TYPES),
         *map(_latent_module, KV_TYPES),
         *(_attention_tensor_module(*which) for which in product(KV_TYPES, TENSOR_HEAD_DIMS)),
+        _CAUSAL_CONV,
+        *map(_delta_net_module, (None, *DELTA_KEY_DIMS)),
         _SAMPLING,
         _BANDWIDTH,
         _EXPERTS,

@@ -25,6 +25,9 @@ ESP_FN float exponential(float x) {
     return x < low ? 0.0f : p * power;
 }
 
+// x * sigmoid(gate) in one division.
+ESP_FN float sigmoid_product(float x, float gate) { return x / (1.0f + exponential(0.0f - gate)); }
+
 // Sum of the first sixteen lanes' values, in lane 0: lane i takes in lane i + 8, then + 4, + 2, + 1. Whole warps call it.
 ESP_FN float halving_sum(float v) {
 #pragma unroll

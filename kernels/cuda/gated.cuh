@@ -7,7 +7,7 @@
 
 namespace espalier {
 
-ESP_FN float silu_product(float gate, float up) { return gate / (1.0f + exponential(0.0f - gate)) * up; }
+ESP_FN float silu_product(float gate, float up) { return sigmoid_product(gate, gate) * up; }
 
 // gate, up    float32 [n_tokens, n_out], written by this launch; n_out a multiple of 32
 // y, q, dx, sums   the product [n_tokens, n_out] and its int8 form
