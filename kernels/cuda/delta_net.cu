@@ -143,7 +143,8 @@ ESP_FN void run_group(Column& column, const Group& group, int n_tokens, const fl
     }
 }
 
-extern "C" __global__ void __launch_bounds__(kMaxThreads)
+// The second launch bound keeps the compiler from aiming at more blocks a multiprocessor and spilling for them.
+extern "C" __global__ void __launch_bounds__(kMaxThreads, 1)
     delta_net(const float* qkv, const float* alpha, const float* beta, const float* dt, const float* a, const int* query_start,
               const int* context_lens, const int* slots, int n_k_head, int key_dim, int value_dim, float eps, float query_scale,
               float* states, float* y) {
