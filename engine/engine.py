@@ -112,8 +112,18 @@ class Engine:
 
         Where the backend runs asynchronously, the pass after it is submitted before its tokens are read, so that a
         GPU never waits.
-        An exception is our bug and leaves every request where it was: call `fail_all`, then go on or end.
+        An exception is our bug. It loses no request: the next step repeats this one, and where the model keeps
+        recurrent states, which cannot be taken back, running requests are computed again from their tokens. Or call
+        `fail_all`.
         """
+        try:
+            return self._step()
+        except BaseException:
+            if self.kv.n_slots:
+                self._scheduler.preempt_all()
+            raise
+
+    def _step(self) -> list[TokenEvent]:
         pending, self._pending = self._pending, None
         if pending is None or not any(self._scheduler.holds(work.request) for work in pending.works):
             works = self._scheduler.schedule()

@@ -143,6 +143,11 @@ class Scheduler:
             del request.block_ids[n_kept:]
             self.pool.give_back(request.request_id, surplus)
 
+    def preempt_all(self) -> None:
+        """Every running request goes back to the queue: what has been computed of them is not to be relied on."""
+        while self.running:
+            self._preempt_youngest()
+
     def check_integrity(self) -> None:
         """AssertionError unless blocks, tables, order and counts agree."""
         everyone = self.requests

@@ -22,7 +22,7 @@ from engine.engine import Engine
 from engine.errors import QueueFullError
 from engine.types import EngineConfig, SamplingParams
 from support.asynchronous_ops import AsynchronousOps
-from support.fake_model import N_VOCAB, FakeModel, FakeOps, fake_loaded, solo_answer
+from support.fake_model import N_VOCAB, STATE, FakeModel, FakeOps, fake_loaded, solo_answer
 
 CTX_SIZE = 40
 
@@ -37,23 +37,26 @@ class EngineMachine(RuleBasedStateMachine):
         max_queue=st.integers(0, 6),
         spare_blocks=st.integers(0, 6),
         looks_ahead=st.booleans(),
+        keeps_state=st.booleans(),
     )
-    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks, looks_ahead):
+    def start(self, block_size, max_batch, step_tokens, max_queue, spare_blocks, looks_ahead, keeps_state):
         self.block_size, self.max_queue, self.max_batch = block_size, max_queue, max_batch
-        self.model = FakeModel(block_size)
+        self.model = FakeModel(block_size, keeps_state)
         self.ops = AsynchronousOps() if looks_ahead else FakeOps()
         n_blocks = -(-CTX_SIZE // block_size) + spare_blocks
         self.engine = Engine(
             fake_loaded(self.model, CTX_SIZE, self.ops),
             EngineConfig(
                 max_batch=max_batch,
-                kv_memory_bytes=n_blocks * 4 * block_size,
+                kv_memory_bytes=n_blocks * 4 * block_size + keeps_state * STATE.slot_bytes * max_batch,
                 kv_block_size=block_size,
                 step_tokens=step_tokens,
                 max_queue=max_queue,
             ),
         )
-        assert self.engine.stats().n_blocks == n_blocks
+        stats = self.engine.stats()
+        assert stats.n_blocks == n_blocks or keeps_state, "states take half of the pool at most"
+        assert bool(stats.n_slots) == keeps_state
         self.step_limit = max(step_tokens, max_batch)
         self.open: dict[str, tuple[list[int], int, bool]] = {}
         self.answers: dict[str, list[int]] = {}
@@ -140,7 +143,8 @@ class EngineMachine(RuleBasedStateMachine):
             self.step(1)
         assert not self.engine.has_work
         assert not self.open
-        assert self.engine.stats().n_free_blocks == self.engine.stats().n_blocks
+        stats = self.engine.stats()
+        assert (stats.n_free_blocks, stats.n_free_slots) == (stats.n_blocks, stats.n_slots)
 
 
 def run(n_examples: int, n_rules: int, number: int = 0) -> None:

@@ -50,7 +50,9 @@ def greedy_with_logits(loaded: LoadedModel, prompt_ids: list[int]) -> tuple[list
         rows.append(np.array(ops.to_host(result)[0]))
         return result
 
-    spied = replace(loaded, model=SimpleNamespace(forward=loaded.model.forward, logits=logits))
+    model = loaded.model
+    spying = SimpleNamespace(cache_groups=model.cache_groups, forward=model.forward, logits=logits)
+    spied = replace(loaded, model=spying)
     params = SamplingParams(temperature=0, max_tokens=N_GREEDY, ignore_eos=True)
     return answers(spied, {"r": (prompt_ids, params)}, max_batch=1)["r"], rows
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from kernels.cache_groups import PagedGroup
+from kernels.cache_groups import CacheGroup, PagedGroup, StateGroup
 from kernels.choice_row import Choices, Chosen, ChosenTokens, on_host
 from kernels.recordings import Recordings
 from kernels.reference import choice
 
 N_VOCAB = 17
 EOS_ID = 16
+STATE = StateGroup(n_layer=1, n_channels=1, n_taps=2, n_head=1, key_dim=1, value_dim=1)
 
 
 def next_token(token_ids: np.ndarray | list[int]) -> int:
@@ -79,21 +80,28 @@ class FakeOps:
     def pass_on(self, chosen: Chosen, rows: np.ndarray, token_ids: np.ndarray) -> None:
         choice.pass_on(chosen, rows, token_ids)
 
-    def new_cache(self, group: PagedGroup, n: int, block_size: int, kv_type: str = "f16") -> list[np.ndarray]:
-        return [np.full(n * block_size, -1) for _ in range(group.n_layer)]
+    def new_cache(self, group: CacheGroup, n: int, block_size: int, kv_type: str = "f16") -> list[np.ndarray]:
+        """A cell for each token of a block, or one for each state."""
+        n_cells = n if isinstance(group, StateGroup) else n * block_size
+        return [np.full(n_cells, -1) for _ in range(group.n_layer)]
 
 
 @dataclass
 class FakeModel:
-    """forward stores tokens in their slots and reads histories back; logits are 0 but for one 1."""
+    """forward stores tokens in their slots and reads histories back; logits are 0 but for one 1.
+
+    keeps_state: it also takes a checksum of each sequence's tokens on, in the sequence's state slot, and asserts that
+    it is that of the history.
+    """
 
     block_size: int
+    keeps_state: bool = False
     largest_step: int = 0  # tokens in the largest forward pass so far
     fail_next: bool = False
     poison: set[int] = field(default_factory=set)  # a history that starts with one of these gives NaN
 
-    def cache_groups(self) -> tuple[PagedGroup, ...]:
-        return (PagedGroup(1, 1, 1),)
+    def cache_groups(self) -> tuple[CacheGroup, ...]:
+        return (PagedGroup(1, 1, 1), *([STATE] if self.keeps_state else []))
 
     def forward(self, ops: Any, batch: Any, caches: list[list[np.ndarray]]) -> list[np.ndarray]:
         if self.fail_next:
@@ -108,7 +116,25 @@ class FakeModel:
             positions = np.arange(batch.positions[row] + 1)
             blocks = attention.block_table[seq, positions // self.block_size]
             histories.append(cells[blocks * self.block_size + positions % self.block_size])
+        if self.keeps_state:
+            checksums = self._taken_on(batch, caches[1][0])
+            for row, history in zip(batch.hidden_rows, histories, strict=True):
+                expected = zlib.crc32(history.astype(np.int32).tobytes())
+                assert checksums[row] == expected, "a state of other tokens"
         return histories
+
+    def _taken_on(self, batch: Any, states: np.ndarray) -> np.ndarray:
+        """The checksum after each token of the pass, [n_tokens]."""
+        checksums = np.zeros(batch.n_tokens, np.int64)
+        query_start, context_lens, slots = batch.state
+        for i, slot in enumerate(slots):
+            first, end = query_start[i], query_start[i + 1]
+            checksum = 0 if context_lens[i] == end - first else int(states[slot])
+            for at in range(first, end):
+                token = batch.token_ids[at : at + 1].astype(np.int32)
+                checksum = checksums[at] = zlib.crc32(token.tobytes(), checksum)
+            states[slot] = checksum
+        return checksums
 
     def logits(self, ops: Any, hidden: list[np.ndarray]) -> np.ndarray:
         logits = np.zeros((len(hidden), N_VOCAB), np.float32)

@@ -44,13 +44,13 @@ def weight_bytes(tensors: Iterable[ListedTensor], kt_type: str) -> int:
 
 
 def token_bytes(model: PublishedModel) -> int:
-    """What a cached token takes in f16: a latent row a layer and a key an indexer, or a key and a value in each full
-    attention.
+    """What a cached token takes: in f16 a latent row a layer, or a key and a value in each full attention; a float32
+    key an indexer.
     """
     if (latent := model.key("attention.kv_lora_rank")) is not None:
         n_indexers = sum(t.name.endswith(".indexer.proj.weight") for t in computed(model))
         keys = n_indexers * model.key("attention.indexer.key_length", 0)
-        return F16 * (model.n_layer * (latent + model.key("rope.dimension_count")) + keys)
+        return F16 * model.n_layer * (latent + model.key("rope.dimension_count")) + F32 * keys
     n_layer = model.n_layer // model.key("full_attention_interval", 1)
     width = model.key("attention.key_length") + model.key("attention.value_length")
     return F16 * n_layer * model.key("attention.head_count_kv") * width
