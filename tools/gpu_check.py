@@ -34,6 +34,7 @@ KERNEL_TESTS = (
     "tests/cuda/test_planes.py",
     "tests/cuda/test_attention_kernels.py",
     "tests/cuda/test_tensor_attention.py",
+    "tests/cuda/test_latent_ops.py",
     "tests/cuda/test_activation_kernels.py",
     "tests/cuda/test_sampling_kernels.py",
     "tests/kernels/test_choice.py",

@@ -22,6 +22,7 @@ TYPES = "IQ3_KT or IQ2_KT_V1 or Q4_K or IQ3_S or F16"
         ("test_linear_kernels.py", TYPES),
         ("test_attention_kernels.py", ""),
         ("test_tensor_attention.py", ""),
+        ("test_latent_ops.py", ""),
         ("test_activation_kernels.py", ""),
         ("test_sampling_kernels.py", ""),
     ],
