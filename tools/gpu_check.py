@@ -35,6 +35,8 @@ KERNEL_TESTS = (
     "tests/cuda/test_attention_kernels.py",
     "tests/cuda/test_tensor_attention.py",
     "tests/cuda/test_latent_ops.py",
+    "tests/cuda/test_expert_kernels.py",
+    "tests/cuda/test_delta_kernels.py",
     "tests/cuda/test_activation_kernels.py",
     "tests/cuda/test_sampling_kernels.py",
     "tests/kernels/test_choice.py",
