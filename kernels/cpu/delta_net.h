@@ -2,7 +2,7 @@
 //
 // Vectors are channels of the convolution and columns of the states, so no sum crosses lanes but those of the norms. A
 // head's columns are independent of one another: they go in strips, each in one piece of memory, which stay in the
-// first-level cache over all the tokens of a pass. The next strip is fetched while one is worked on.
+// first-level cache over all the tokens of a pass. (To fetch the next strip meanwhile made it slower: docs/logbook.md.)
 #pragma once
 
 #include "common/logarithm.h"
@@ -120,7 +120,6 @@ static void delta_strip(const DeltaPass& p, const DeltaItem& item, int64_t colum
         }
         for (int64_t i = 0; i < p.key_dim; ++i) {
             const F32 key = splat(k[i]), query = splat(q[i]);
-            for (int v = 0; v < kVectors; ++v) prefetch(state + (p.key_dim + i) * kStride + 16 * v);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) {
                 float* at = state + i * kStride + 16 * v;
