@@ -50,8 +50,9 @@ class ExpertOps(Protocol):
         """The experts of each token and their weights. logits [n_tokens, n_expert], bias [n_expert].
 
         scores = probabilities + bias: the bias chooses, and the weights are the probabilities without it. Of groups
-        the n_group_used best are kept, by the sum of their two best scores, ties by the lower one. A NaN score
-        is the lowest. Where a logit is NaN or infinite, its token gets the experts 0, 1, ... and weights of NaN.
+        the n_group_used best are kept, by the sum of their two best scores, ties by the lower one. A score, or a
+        group's sum, that is NaN counts as -infinity. Where a logit is NaN or infinite, its token gets the experts
+        0, 1, ... and weights of NaN.
         A softmax over all experts is summed in 16 lanes (expert i in lane i % 16, rising) that are added by halves,
         other sums go in the order of the slots; the one that weights are divided by is at least LEAST_WEIGHT_SUM.
         Raises ValueError for a routing that does not fit the number of experts.

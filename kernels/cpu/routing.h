@@ -114,7 +114,8 @@ private:
             int32_t two[2];
             const float* scores = scores_.data() + g * size;
             find_best(scores, size, std::min<int64_t>(2, size), two);
-            group_scores_[size_t(g)] = size == 1 ? scores[0] : scores[two[0]] + scores[two[1]];
+            const float score = size == 1 ? scores[0] : scores[two[0]] + scores[two[1]];
+            group_scores_[size_t(g)] = std::isnan(score) ? -kInfinity : score;
         }
         find_best(group_scores_.data(), routing.n_group, routing.n_group_used, groups_.data());
         for (int64_t g = 0; g < routing.n_group; ++g)

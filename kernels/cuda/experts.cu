@@ -78,7 +78,8 @@ ESP_FN void leave_best_groups(float* scores, int n, int n_group, int n_group_use
             if (score > first) second = first, first = score;
             else if (score > second) second = score;
         }
-        group_scores[g] = size == 1 ? first : first + second;
+        const float score = size == 1 ? first : first + second;
+        group_scores[g] = score == score ? score : minus_infinity();  // NaN: chosen already
     }
     block_sync();
     for (int used = 0; used < n_group_used; ++used) {

@@ -61,7 +61,10 @@ def _of_best_groups(scores: np.ndarray, routing: Routing) -> np.ndarray:
         return scores
     by_group = scores.reshape(len(scores), routing.n_group, -1)
     two_best = -np.sort(-by_group, axis=2)[:, :, :2]
-    groups = _best(two_best.sum(axis=2, dtype=np.float32), routing.n_group_used)
+    with np.errstate(invalid="ignore"):
+        group_scores = two_best.sum(axis=2, dtype=np.float32)
+    group_scores = np.where(np.isnan(group_scores), -np.inf, group_scores)
+    groups = _best(group_scores, routing.n_group_used)
     used = np.zeros(by_group.shape[:2], bool)
     np.put_along_axis(used, groups, True, axis=1)
     return np.where(used[:, :, None], by_group, -np.inf).reshape(scores.shape)

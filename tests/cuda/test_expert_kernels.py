@@ -72,6 +72,18 @@ def test_the_router_gives_the_cpus_experts_and_weights(
     np.testing.assert_array_equal(cuda_ops.to_host(got.weights), expected.weights)
 
 
+def test_groups_whose_sums_are_no_numbers_give_experts_that_exist(cpu_ops: Ops, cuda_ops: Ops) -> None:
+    """Finite logits and biases overflow to infinite scores of both signs, in one group and in every one."""
+    routing = Routing("softmax_chosen", 4, n_group=4, n_group_used=2)
+    large = np.float32(3e38)
+    for row in ([large, -large, 0, 1, 2, 3, 4, 5], [large, -large] * 4):
+        bias = np.array(row, np.float32)
+        expected = cpu_ops.route(bias[None], bias, routing)
+        cuda_ops.begin_step()
+        got = cuda_ops.route(on(cuda_ops, bias[None]), on(cuda_ops, bias), routing)
+        np.testing.assert_array_equal(ints(cuda_ops, got.experts), expected.experts)
+
+
 def through(ops: Ops, type_name: str, n_tokens: int) -> list[np.ndarray]:
     """Experts with most tokens at one of them, and heads: gated products, the weighted sum, each head's."""
     rng = np.random.default_rng(n_tokens)

@@ -112,6 +112,17 @@ def test_a_group_is_as_good_as_its_two_best(routers: Any) -> None:
     assert routers.route(logits, bias, Routing("softmax_chosen", 6)).experts.tolist() == [[0, 3, 4, 5, 1, 2]]
 
 
+def test_a_group_whose_sum_is_no_number_is_the_worst(routers: Any) -> None:
+    """Finite logits and biases give infinite scores of both signs where they overflow; equal groups go by number."""
+    routing = Routing("softmax_chosen", 4, n_group=4, n_group_used=2)
+    large = np.float32(3e38)
+    one = np.array([[large, -large, 0, 1, 2, 3, 4, 5]], np.float32)
+    with np.errstate(over="ignore"):
+        assert routers.route(one, one[0], routing).experts.tolist() == [[7, 6, 5, 4]]
+        every = np.array([[large, -large] * 4], np.float32)
+        assert routers.route(every, every[0], routing).experts.tolist() == [[0, 2, 1, 3]]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ROUTINGS)
 def test_a_token_whose_logits_are_not_finite_gets_weights_of_nan_alone(
