@@ -1,6 +1,6 @@
 """Every CUDA kernel compiled for every architecture without a GPU: its registers, its memory, and no spills.
 
-    python -m tools.cuda_compile [--arch sm_90] [MODULE ...]
+    python -m tools.cuda_compile [--arch sm_90] [--all | MODULE ...]
 
 Exit status 1 where a hot kernel spills, needs local memory or calls a function. Results are kept in
 build/cuda_compile under a digest of all they were made of, so only what changed is compiled again.
@@ -24,6 +24,8 @@ from kernels.cuda.compile import MODULES, SOURCE_FOLDER, KernelModule
 
 #: Ampere, Ada, Hopper, Blackwell for consumers: what the CUDA backend serves on.
 ARCHS = ("sm_80", "sm_89", "sm_90", "sm_120")
+#: Stacks of other types in file rows are compiled with --all: they are the same templates, and many builds.
+STACKED_TYPES = ("Q8_0", "Q6_K", "Q4_K", "IQ6_K", "IQ5_KS", "IQ4_KS", "IQ2_KL", "IQ3_XXS")
 CACHE = Path("build/cuda_compile")  # of the checkout that it is run in
 
 
@@ -137,15 +139,22 @@ def table(reports: dict[tuple[str, str], Report], archs: Sequence[str]) -> Table
     return result
 
 
+def usual_modules() -> list[str]:
+    """All but stacks in file rows of types that are not among STACKED_TYPES."""
+    rows = "stack_rows_"
+    return [n for n in MODULES if not n.startswith(rows) or n.removeprefix(rows) in STACKED_TYPES]
+
+
 def main(
-    modules: Annotated[list[str] | None, typer.Argument(help="module names; all of them by default")] = None,
+    modules: Annotated[list[str] | None, typer.Argument(help="module names; nearly all by default")] = None,
     arch: Annotated[list[str], typer.Option(help="architectures")] = list(ARCHS),  # noqa: B006 - typer reads it
+    every: Annotated[bool, typer.Option("--all", help="also stacks of types that few files have")] = False,
 ) -> None:
     """Compile the CUDA kernels and print what they take."""
     unknown = [name for name in modules or () if name not in MODULES]
     if unknown:
         raise typer.BadParameter(f"no module {', '.join(unknown)}; there are {', '.join(MODULES)}")
-    chosen = [MODULES[name] for name in modules or MODULES]
+    chosen = [MODULES[name] for name in modules or (MODULES if every else usual_modules())]
     try:
         reports = compile_all(chosen, arch)
     except nvrtc.NvrtcError as error:
