@@ -7,6 +7,7 @@ import pytest
 
 from kernels import load_backend
 from kernels.cpu.ops import CpuOps
+from kernels.cuda.compile import DENSE_TYPES, TILED_TYPES
 from kernels.cuda.ops import CudaOps
 from kernels.expert_ops import Routed, Routing
 from kernels.ops import Ops
@@ -14,6 +15,7 @@ from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from kernels.recordings import Recordings
 from support.cuda_device import cuda_device
+from tools.cuda_compile import STACKED_TYPES
 
 N_EXPERT, N_USED, N_IN, N_FF = 5, 2, 256, 40  # a height that fills no tile
 ROUTINGS = {
@@ -27,7 +29,11 @@ ROUTINGS = {
 }
 #: One that lies in tiles, one with a mean, one of file rows with minima, and floats.
 QUICK = ("IQ2_KT", "IQ1_KT", "Q4_K", "F16")
-STACK_TYPES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TYPES]
+#: What a stack adds is the same for every type, whose own kernels test_linear_kernels.py has.
+STACK_TYPES = [
+    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+    for name in (*TILED_TYPES, *sorted(DENSE_TYPES), *STACKED_TYPES)
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ TARGETS = ("reader", "tokenizer", "template")
 SECONDS = int(os.environ.get("ESPALIER_FUZZ_SECONDS", "10"))
 #: A rendering may take a second of processor time; coverage and a busy machine take their part on top.
 LIMITS = ("-timeout=20", "-rss_limit_mb=512", "-max_len=4096")
-#: The peak of memory that libFuzzer looks at begins with that of the process which started it, and a worker of the tests
-#: may have held a gigabyte: a shell, which is small, stands between.
+#: The peak of memory that libFuzzer looks at begins with that of the process which started it, and a worker of the
+#: tests may have held a gigabyte: a shell, which is small, stands between.
 SHELL = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
 
 
