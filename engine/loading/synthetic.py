@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.loading.gguf_index import Metadata
-from engine.loading.weight_plan import placeholder
+from engine.loading.weight_plan import without_numbers
 from engine.loading.weights import Progress, load_part
 from engine.metadata_reader import MetadataReader
 from engine.models import ARCHITECTURES, build_model
@@ -172,7 +172,7 @@ class SyntheticPlan(WeightSource):
 
     def parts(self, name: str, shape: tuple[int, ...], parts: Sequence[Part]) -> list[Any]:
         tensor = self._matrix(name, shape)
-        return [placeholder(TYPES[tensor.type_name], part) for part in parts]
+        return [without_numbers(TYPES[tensor.type_name], part) for part in parts]
 
     def host_floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Ones, as norms have them, or what an exception below says."""

@@ -69,7 +69,7 @@ class WeightPlan(WeightSource):
             PlannedMatrix(tensor, loaded_type(quant_type, part), part.shape, part.uses) for part in parts
         ]
         self._used.add(name)
-        return [placeholder(quant_type, part) for part in parts]
+        return [without_numbers(quant_type, part) for part in parts]
 
     def host_floats(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         self._used.add(name)
@@ -117,7 +117,7 @@ def _of_any_layer(name: str) -> str:
     return re.sub(r"^blk\.\d+\.", "blk.*.", name)
 
 
-def placeholder(quant_type: QuantType, part: Part) -> QuantTensor | QuantStack:
+def without_numbers(quant_type: QuantType, part: Part) -> QuantTensor | QuantStack:
     """A weight that has a type and a shape and no numbers."""
     quant_type = loaded_type(quant_type, part)
     if len(part.shape) == 2:

@@ -15,18 +15,10 @@ from kernels.quant_tensor import TYPES
 from kernels.random_weights import random_weight
 from kernels.recordings import Recordings
 from support.cuda_device import cuda_device
+from support.routings import ROUTINGS
 from tools.cuda_compile import STACKED_TYPES
 
 N_EXPERT, N_USED, N_IN, N_FF = 5, 2, 256, 40  # a height that fills no tile
-ROUTINGS = {
-    "softmax": Routing("softmax", 8),
-    "softmax, normalized": Routing("softmax", 8, normalize=True),
-    "sigmoid": Routing("sigmoid", 5, normalize=True, scale=2.5),
-    "softmax of the chosen": Routing("softmax_chosen", 4, scale=0.5),
-    "groups": Routing("sigmoid", 6, n_group=4, n_group_used=2, normalize=True),
-    "groups of one expert": Routing("softmax", 3, n_group=40, n_group_used=5),
-    "every expert": Routing("softmax", 40),
-}
 #: One that lies in tiles, one with a mean, one of file rows with minima, and floats.
 QUICK = ("IQ2_KT", "IQ1_KT", "Q4_K", "F16")
 #: What a stack adds is the same for every type, whose own kernels test_linear_kernels.py has.

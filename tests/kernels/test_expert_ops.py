@@ -18,6 +18,7 @@ from kernels.recordings import Recordings
 from kernels.reference.fma import fma32
 from kernels.reference.linear import linear_int8
 from kernels.reference.ops import ReferenceOps
+from support.routings import ROUTINGS
 
 TIERS = _native.isa_tiers()
 N_EXPERT = 6
@@ -39,17 +40,6 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 # The router
-
-
-ROUTINGS = {
-    "softmax": Routing("softmax", 8),
-    "softmax, normalized": Routing("softmax", 8, normalize=True),
-    "sigmoid": Routing("sigmoid", 5, normalize=True, scale=2.5),
-    "softmax of the chosen": Routing("softmax_chosen", 4, scale=0.5),
-    "groups": Routing("sigmoid", 6, n_group=4, n_group_used=2, normalize=True),
-    "groups of one expert": Routing("softmax", 3, n_group=40, n_group_used=5),
-    "every expert": Routing("softmax", 40),
-}
 
 
 @pytest.mark.parametrize("biased", [False, True], ids=["without bias", "with bias"])
