@@ -17,15 +17,18 @@ from engine.errors import (
 )
 from engine.loading import LoadedModel, load_model, synthetic_model
 from engine.types import (
+    NO_READS,
     EngineConfig,
     EngineStats,
     FinishReason,
+    PromptReads,
     SamplingParams,
     TokenEvent,
     TokenLogprobs,
 )
 
 __all__ = [
+    "NO_READS",
     "ContextLengthError",
     "Engine",
     "EngineConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "FinishReason",
     "LoadedModel",
     "ModelFileError",
+    "PromptReads",
     "QueueFullError",
     "RequestError",
     "ResourceError",

@@ -182,11 +182,8 @@ class Engine:
         error = result.error if reason is None else None
         request.accept(work.n_tokens, token_ids)
         request.n_read = max(request.n_read, min(request.n_computed, request.n_prompt))
-        if (
-            reason is None
-            and error is None
-            and not (token_ids or result.prompt_logprobs or result.hidden is not None)
-        ):
+        has_news = token_ids or result.prompt_logprobs or result.hidden is not None or request.reads.progress
+        if reason is None and error is None and not has_news:
             return None
         if reason is not None or error is not None:
             self._scheduler.remove(request.request_id)
@@ -197,6 +194,7 @@ class Engine:
             tuple(token_ids),
             reason if error is None else "error",
             n_prompt=request.n_prompt,
+            n_read=request.n_read,
             error=error,
             logprobs=tuple(result.logprobs[: len(token_ids)]),
             prompt_logprobs=tuple(result.prompt_logprobs),

@@ -62,6 +62,7 @@ class PromptReads(NamedTuple):
 
     logprobs: int | None = None  # of each token after the first, and so many most likely ones; None: none
     hidden: bool = False  # the final normed hidden state of each token
+    progress: bool = False  # an event for each piece of the prompt that has been computed
 
 
 NO_READS = PromptReads()
@@ -78,6 +79,7 @@ class TokenEvent:
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     n_prompt: int = 0  # tokens of the prompt
+    n_read: int = 0  # tokens of the prompt that have been computed
     n_cached: int = 0  # prompt tokens that were found in a cache and not computed
     error: str | None = None  # with finish_reason "error": one line
     logprobs: tuple[TokenLogprobs, ...] = ()  # one for each of token_ids, where the request asks for them

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine import Engine, EngineStats, SamplingParams, TokenEvent
+from engine import NO_READS, Engine, EngineStats, PromptReads, SamplingParams, TokenEvent
 from server.errors import engine_failed, overloaded
 
 logger = logging.getLogger("espalier.engine_thread")
@@ -89,7 +89,12 @@ class EngineThread:
         return len(self._queues)
 
     async def submit(
-        self, request_id: str, prompt_ids: Sequence[int], params: SamplingParams, events: EventQueue
+        self,
+        request_id: str,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        events: EventQueue,
+        reads: PromptReads = NO_READS,
     ) -> None:
         """Queue a request; its events go to `events`. Raises RequestError as Engine.add does, ApiError 503 when the
         engine is dead or closed.
@@ -100,7 +105,7 @@ class EngineThread:
             raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
         self._queues[request_id] = events
         try:
-            await self._call(lambda: self.engine.add(request_id, prompt_ids, params))
+            await self._call(lambda: self.engine.add(request_id, prompt_ids, params, reads))
         except BaseException:
             self.abort(request_id)
             raise

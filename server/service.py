@@ -1,25 +1,31 @@
-"""What the completion routes share: the model's name, prompts to ids, answers begun and collected."""
+"""What the completion routes share: the model's name, prompts to ids, an answer to them."""
 
-import asyncio
 import hashlib
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
+from fastapi.responses import JSONResponse
 from starlette.requests import Request
+from starlette.responses import Response
 
-from engine import ContextLengthError, SamplingParams
+from engine import ContextLengthError
 from engine.text.messages import texts_of
-from server.engine_thread import EngineThread, EventQueue
+from server.disconnects import unless_disconnected
+from server.engine_thread import EngineThread
+from server.envelopes.envelope import Envelope
 from server.errors import ApiError, engine_failed, overloaded
-from server.generation import Answer, Piece, arrivals, close_all
+from server.generations.choice import Ask
+from server.generations.generation import Generation
+from server.generations.prompts import Prompt
 from server.settings import Settings
+from server.sse import EventStream
 from server.text_pool import LONG_TEXT, TextPool
 
-Result = TypeVar("Result")
+Encoded = TypeVar("Encoded")
 
 
 class Service:
@@ -81,101 +87,99 @@ class Service:
             "system_fingerprint": self.fingerprint,
         }
 
-    async def encode_text(self, request: Request, text: str, *, parse_special: bool = True) -> list[int]:
-        """A raw prompt's token ids. parse_special: control tokens spelled in it are those tokens."""
+    async def encode_text(
+        self,
+        request: Request,
+        text: str,
+        *,
+        parse_special: bool = True,
+        add_special: bool = True,
+        limit: int | None = None,
+    ) -> Prompt:
+        """A raw prompt. parse_special: control tokens spelled in it are those tokens. limit: see `_apart`."""
+        limit = self.engine.ctx_size if limit is None else limit
 
-        def encode(cancelled: threading.Event) -> list[int]:
-            return self.tokenizer.encode(
+        def encode(cancelled: threading.Event) -> Prompt:
+            token_ids = self.tokenizer.encode(
                 text,
-                add_special=True,
+                add_special=add_special,
                 parse_special=parse_special,
-                limit=self.engine.ctx_size,
+                limit=limit,
                 cancelled=cancelled,
             )
+            return Prompt(token_ids, text)
 
-        return await self._apart(request, (text,), encode)
+        return await self._apart(request, (text,), encode, limit)
 
     async def encode_chat(
-        self, request: Request, messages: Sequence[dict[str, Any]], variables: Mapping[str, Any]
-    ) -> list[int]:
-        """variables: what the request sets of the template's own."""
+        self,
+        request: Request,
+        messages: Sequence[dict[str, Any]],
+        variables: Mapping[str, Any],
+        *,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        limit: int | None = None,
+    ) -> Prompt:
+        """variables: what the request sets of the template's own. limit: see `_apart`."""
+        limit = self.engine.ctx_size if limit is None else limit
 
-        def encode(cancelled: threading.Event) -> list[int]:
-            return self.chat_template.encode(
-                messages, extra=variables, limit=self.engine.ctx_size, cancelled=cancelled
+        def encode(cancelled: threading.Event) -> Prompt:
+            prompt = self.chat_template.prompt(
+                messages,
+                add_generation_prompt=add_generation_prompt,
+                continues_last=continues_last,
+                extra=variables,
+                limit=limit,
+                cancelled=cancelled,
             )
+            return Prompt(prompt.token_ids, prompt.text)
 
         try:
-            return await self._apart(request, list(texts_of(messages)), encode)
+            return await self._apart(request, list(texts_of(messages)), encode, limit)
         except ContextLengthError as error:
             error.param = "messages"
             raise
 
     async def _apart(
-        self, request: Request, texts: Sequence[str], encode: Callable[[threading.Event], list[int]]
-    ) -> list[int]:
-        """A prompt's ids, worked out in the pool, unless its texts cannot fit or the client leaves."""
+        self,
+        request: Request,
+        texts: Sequence[str],
+        encode: Callable[[threading.Event], Encoded],
+        limit: int,
+    ) -> Encoded:
+        """encode's result, worked out in the pool, unless the client leaves or the texts cannot have fewer tokens
+        than `limit`: ContextLengthError then."""
         size = sum(map(len, texts))
         least = self.tokenizer.least_tokens(size)
-        if least >= self.engine.ctx_size:
-            raise ContextLengthError(least, self.engine.ctx_size, at_least=True)
+        if least >= limit:
+            raise ContextLengthError(least, limit, at_least=True)
         if size <= LONG_TEXT:
             return await self.text_pool.run(size, encode)
         return await unless_disconnected(request, lambda: self.text_pool.run(size, encode))
 
-    async def begin(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, stops: Sequence[str]
-    ) -> list[Answer]:
-        """All prompts admitted, or none: what one of them raises ends the others."""
-        answers: list[Answer] = []
-        events = EventQueue()
+    async def answer(
+        self,
+        request: Request,
+        prompts: Sequence[Prompt],
+        ask: Ask,
+        envelope: Envelope,
+        *,
+        stream: bool,
+    ) -> Response:
+        """The generation of a client request, in the words of its dialect, as a whole or as it comes."""
+        seconds = self.settings.request_seconds
+        generation = Generation(self.thread, self.tokenizer, prompts, ask, seconds=seconds)
+        await generation.begin()
         try:
-            for prompt_ids in prompts:
-                self.engine.validate(prompt_ids, params)
-            for index, prompt_ids in enumerate(prompts):
-                seconds = self.settings.request_seconds
-                answer = await Answer.begin(
-                    self.thread, prompt_ids, params, stops, events=events, index=index, seconds=seconds
-                )
-                answers.append(answer)
+            if stream:
+                return EventStream(generation, envelope, ping_seconds=self.settings.ping_seconds)
+            answers = await unless_disconnected(request, generation.answers)
         except BaseException:
-            close_all(answers)
+            generation.close()
             raise
-        return answers
-
-
-async def collect(request: Request, answers: Sequence[Answer]) -> list[tuple[str, str]]:
-    """(text, finish_reason) of each choice, unless the client leaves first: then everything is aborted."""
-
-    async def gather_pieces() -> list[tuple[str, str]]:
-        pieces: list[list[Piece]] = [[] for _ in answers]
-        async for arrived in arrivals(answers):
-            for piece in arrived:
-                pieces[piece.index].append(piece)
-        return [("".join(p.text for p in own), own[-1].finish_reason or "stop") for own in pieces]
-
-    try:
-        return await unless_disconnected(request, gather_pieces)
-    finally:
-        close_all(answers)
-
-
-async def unless_disconnected(request: Request, work: Callable[[], Awaitable[Result]]) -> Result:
-    """The result of work(), which is cancelled when the client leaves. Starlette does this for streams only."""
-
-    async def until_gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, gone = asyncio.ensure_future(work()), asyncio.ensure_future(until_gone())
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ApiError(499, "the client left before its answer was complete")
-        return working.result()
-    finally:
-        for task in (working, gone):
-            task.cancel()
+        generation.close()
+        return JSONResponse(envelope.whole(answers, generation))
 
 
 def package_version() -> str:

@@ -6,11 +6,12 @@ the messages pass a guard, so that only what the template itself wrote can be a 
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
 
 from engine.errors import EspalierError, ModelFileError, RequestError
+from engine.text.answer_prefix import end_with, until_cut
 from engine.text.budget import BASE_STEPS, TRIAL_STEPS, Budget, Deadline, Exceeded, exceeded
 from engine.text.guard import ControlTexts, Guard, unused_mark
 from engine.text.keys import TEMPLATE_KEY
@@ -23,6 +24,13 @@ from engine.text.template_traits import find_traits
 from engine.text.tokenizer import Tokenizer
 
 MAX_SOURCE = 1 << 16  # characters; the longest real ones have less than half
+
+
+class ChatPrompt(NamedTuple):
+    """A rendered conversation."""
+
+    text: str
+    token_ids: list[int]
 
 
 class ChatTemplate:
@@ -88,10 +96,15 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
+        continues_last: bool = False,
         extra: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt as text. Raises RequestError: wrong messages, a template that refuses or runs on."""
-        text, mark = self._render(messages, add_generation_prompt, extra or {}, Deadline())
+        """The prompt as text. Raises RequestError: wrong messages, a template that refuses or runs on.
+
+        continues_last: it ends within the last message, which the answer continues.
+        """
+        given = {**(extra or {}), "add_generation_prompt": add_generation_prompt and not continues_last}
+        text, mark = self._render(messages, given, continues_last, Deadline())
         return text.replace(mark, "")
 
     def encode(
@@ -101,37 +114,53 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         extra: Mapping[str, Any] | None = None,
         limit: int | None = None,
-        cancelled: threading.Event | None = None,
     ) -> list[int]:
-        """The prompt as token ids, with exactly one BOS in front where the model adds one.
+        """The prompt as token ids."""
+        return self.prompt(
+            messages, add_generation_prompt=add_generation_prompt, extra=extra, limit=limit
+        ).token_ids
+
+    def prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        extra: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> ChatPrompt:
+        """The prompt as text and as token ids, these with exactly one BOS in front where the model adds one.
 
         limit: see Tokenizer.encode. cancelled: set by another thread, it ends the work with an exception.
         """
-        text, mark = self._render(messages, add_generation_prompt, extra or {}, Deadline(cancelled))
+        given = {**(extra or {}), "add_generation_prompt": add_generation_prompt and not continues_last}
+        text, mark = self._render(messages, given, continues_last, Deadline(cancelled))
         token_ids = self._tokenizer.encode(
             text, add_special=False, parse_special=True, guard=mark, limit=limit, cancelled=cancelled
         )
         bos_id = self._tokenizer.bos_id
         if self._tokenizer.add_bos and bos_id is not None and token_ids[:1] != [bos_id]:
             token_ids.insert(0, bos_id)
-        return token_ids
+        return ChatPrompt(text.replace(mark, ""), token_ids)
 
     def _render(
         self,
         messages: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool,
-        extra: Mapping[str, Any],
+        given: Mapping[str, Any],
+        continues_last: bool,
         deadline: Deadline,
     ) -> tuple[str, str]:
         """The prompt with the guard's marks in it, and the mark."""
         normalized = normalize_messages(messages)
-        check_value(dict(extra), "chat_template_kwargs")
-        given = {**extra, "add_generation_prompt": add_generation_prompt}
+        check_value(dict(given), "chat_template_kwargs")
         guard = Guard(self._control, unused_mark(normalized, given, self.source))
+        cut = unused_mark(normalized, given, self.source, guard.mark) if continues_last else ""
         failures: list[tuple[Form, RequestError]] = []
         for form in forms_for(normalized, self._traits):
             try:
-                return self._render_form(normalized, form, self._traits, given, guard, deadline), guard.mark
+                text = self._render_form(normalized, form, self._traits, given, guard, deadline, cut=cut)
+                return until_cut(text, cut), guard.mark
             except Misfit:
                 continue
             except Exceeded:
@@ -151,8 +180,11 @@ class ChatTemplate:
         guard: Guard,
         deadline: Deadline,
         base_steps: int = BASE_STEPS,
+        cut: str = "",
     ) -> str:
         messages = guard.guarded(formed(normalized, form, traits))
+        if cut:
+            end_with(messages[-1], cut)
         absent = {} if traits.wants_tools_undefined else {"tools": None, "documents": None}
         told = functions_told(given.get("tools")) if traits.reads_functions else {}
         guarded = guard.guarded({**told, **given})

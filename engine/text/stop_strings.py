@@ -20,14 +20,17 @@ class _State:
 
 
 class StopStrings:
-    """The stop that is complete first wins; of two complete at one character, the longer. It is removed.
+    """The stop that is complete first wins; of two complete at one character, the longer. It is removed, unless the
+    stop is kept.
 
     So the result does not depend on how the text was cut into pushes. Text may be pushed that the client does not
     see, a control token as the vocabulary spells it: it completes stops and is never given out. Raises RequestError
     for an empty stop.
     """
 
-    def __init__(self, stops: Iterable[str]) -> None:
+    def __init__(self, stops: Iterable[str], *, keeps_stop: bool = False) -> None:
+        self.found: str | None = None  # the stop that is complete
+        self._keeps_stop = keeps_stop
         self._root = _automaton(stops)
         self._state = self._root
         self._held = ""
@@ -45,7 +48,9 @@ class StopStrings:
         for end, character in enumerate(text, n_held + 1):
             self._state = _step(self._state, character)
             if self._state.stop_length:
-                before = self._released(end - self._state.stop_length)
+                start = end - self._state.stop_length
+                self.found = self._held[start:end]
+                before = self._released(end if self._keeps_stop else start)
                 self._held, self._stopped = "", True
                 return before, True
         return self._released(len(self._held) - self._state.depth), False

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from engine.errors import ModelFileError, RequestError
 from engine.text.bpe import BpeEncoder, find_pre_tokenizer
+from engine.text.fill_middle import FillMiddle, find_fill_middle
 from engine.text.keys import PREFIX, flag
 from engine.text.special_ids import require_id
 from engine.text.special_tokens import TokenMatcher
@@ -45,7 +46,9 @@ def load_tokenizer(metadata: Mapping[str, Any]) -> "Tokenizer":
     if not isinstance(model, str) or model not in TOKENIZER_MODELS:
         found = "is missing" if model is None else f"is {ascii(model)[:40]}"
         raise ModelFileError(f"{PREFIX}model {found}; known tokenizer models: {', '.join(TOKENIZER_MODELS)}")
-    return TOKENIZER_MODELS[model].load(metadata)
+    tokenizer = TOKENIZER_MODELS[model].load(metadata)
+    tokenizer.fill_middle = find_fill_middle(metadata, tokenizer.vocabulary)
+    return tokenizer
 
 
 def _load_spm(metadata: Mapping[str, Any]) -> "Tokenizer":
@@ -139,6 +142,7 @@ class Tokenizer:
         self.add_space_prefix = add_space_prefix
         self._collapse_spaces = collapse_spaces
         self.notes = notes
+        self.fill_middle: FillMiddle | None = None  # for models that were trained to fill in a text's middle
         self._encoder = encoder
         self._bytes: dict[int, bytes] = {}  # by token id, of those that were asked for
         self._longest = max(map(len, [*vocabulary.texts, "a"]))  # characters in a token's text

@@ -6,8 +6,8 @@ from typing import Any
 
 from server.errors import ApiError
 from server.schemas.field_table import FIELDS
-from server.schemas.fields import COMPLETIONS, read_body
-from server.schemas.generation import GenerationRequest, generation_fields
+from server.schemas.fields import COMPLETIONS, Values, read_body
+from server.schemas.generation import GenerationRequest, check_choices, generation_fields
 from server.schemas.values import integer_of
 
 MAX_PROMPTS = 128
@@ -17,20 +17,49 @@ _KNOWN = FIELDS.of_route(COMPLETIONS)
 
 @dataclass(frozen=True)
 class CompletionRequest(GenerationRequest):
-    """prompts: one for each choice, a text or token ids. parse_special: texts may spell control tokens."""
+    """prompts: a text or token ids each. parse_special: texts may spell control tokens.
+
+    best_of: answers made for each prompt, of which the `n` likeliest are told.
+    """
 
     prompts: list[str | list[int]]
     parse_special: bool
+    best_of: int
+    echo: bool
+    suffix: str | None
 
 
 def completion_request(body: Mapping[str, Any]) -> CompletionRequest:
     """Raises ApiError 400 naming the field."""
     values = read_body(body, _KNOWN)
-    return CompletionRequest(
-        **generation_fields(values, default_max_tokens=DEFAULT_MAX_TOKENS),
-        prompts=_prompts(values.first("prompt")),
-        parse_special=values.first("parse_special", True),
+    prompts = _prompts(values.first("prompt"))
+    fields = generation_fields(
+        values, default_max_tokens=DEFAULT_MAX_TOKENS, logprobs=values.first("logprobs")
     )
+    best_of = _best_of(values, fields["n"], fields["stream"])
+    check_choices(len(prompts), best_of, "n" if best_of == fields["n"] else "best_of")
+    echo, suffix = values.first("echo", False), values.first("suffix")
+    if echo and suffix is not None:
+        raise ApiError(400, "echo and suffix exclude each other", param="echo")
+    return CompletionRequest(
+        **fields,
+        prompts=prompts,
+        parse_special=values.first("parse_special", True),
+        best_of=best_of,
+        echo=echo,
+        suffix=suffix,
+    )
+
+
+def _best_of(values: Values, n: int, stream: bool) -> int:
+    best_of: int = values.first("best_of", n)
+    if best_of < n:
+        raise ApiError(400, f"best_of {best_of} is less than n {n}", param="best_of")
+    if best_of > n and stream:
+        raise ApiError(
+            400, "the best answers are known at their end: best_of does not stream", param="best_of"
+        )
+    return best_of
 
 
 def _prompts(prompt: str | list[Any]) -> list[str | list[int]]:

@@ -6,11 +6,13 @@ Where several names are sent, the first of a row is the one that counts: OpenAI'
 from collections.abc import Mapping
 from typing import Any
 
+from engine.sampling import MAX_LOGPROBS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField, Use
 from server.schemas.thinking import EFFORT
 from server.schemas.values import (
     BOOLEAN,
     LOGIT_BIAS,
+    MAX_CHOICES,
     MESSAGES,
     OBJECT,
     PROMPT,
@@ -18,6 +20,7 @@ from server.schemas.values import (
     STOPS,
     TEXT,
     count,
+    integer,
     sampling_number,
 )
 
@@ -128,17 +131,56 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
     accepted("verbosity", "Models that are served here are not trained on it."),
     accepted("prediction", "A hint that can only make an answer faster."),
     accepted("parallel_tool_calls", "Acts with `tools`."),
-    refused("n", "several answers to one prompt", 1),
-    refused("best_of", "the best of several answers", 1),
-    refused("echo", "the prompt in the answer"),
-    refused("suffix", "a text after the answer"),
-    refused("logprobs", "log probabilities", routes=frozenset({CHAT})),
-    refused(
-        "logprobs",
-        "log probabilities; 0 asks for those of the chosen tokens",
+    honoured(
+        "n",
+        f"Answers to each prompt, {MAX_CHOICES} at most of all prompts. With a `seed` answer i has `seed` + i.",
+        kind=integer(1, MAX_CHOICES),
+        nothing=(1,),
+    ),
+    honoured(
+        "best_of",
+        "So many answers are made, and the `n` likeliest are told; not with `stream`.",
+        kind=integer(1, MAX_CHOICES),
+        nothing=(1,),
         routes=frozenset({COMPLETIONS}),
     ),
-    refused("top_logprobs", "log probabilities of other tokens", 0),
+    honoured(
+        "echo",
+        "The prompt in front of the answer; with `logprobs` its tokens too, with `max_tokens` 0 these alone.",
+        kind=BOOLEAN,
+        routes=frozenset({COMPLETIONS}),
+    ),
+    honoured(
+        "echo",
+        "With `continue_final_message`: the message that is continued, in front of the answer.",
+        kind=BOOLEAN,
+        routes=frozenset({CHAT}),
+    ),
+    honoured(
+        "suffix",
+        "The text after the answer, for models with tokens to fill in a middle; a 400 for others.",
+        kind=TEXT,
+        routes=frozenset({COMPLETIONS}),
+    ),
+    honoured(
+        "logprobs",
+        "The log-probability of each token of the answer.",
+        kind=BOOLEAN,
+        routes=frozenset({CHAT}),
+    ),
+    honoured(
+        "top_logprobs",
+        f"Those of the likeliest tokens at each place too, at most {MAX_LOGPROBS}; needs `logprobs`.",
+        kind=integer(0, MAX_LOGPROBS),
+        nothing=(0,),
+        routes=frozenset({CHAT}),
+    ),
+    honoured(
+        "logprobs n_probs",
+        f"The log-probability of each token of the answer, and of so many of the likeliest, at most {MAX_LOGPROBS}.",
+        kind=integer(0, MAX_LOGPROBS),
+        routes=frozenset({COMPLETIONS}),
+    ),
     refused(
         "tools", 'calls of tools; with tool_choice "none" they are not read', idle=_no_tool_may_be_called
     ),

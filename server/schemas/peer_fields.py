@@ -6,10 +6,11 @@ honoured or refused here, whatever the peer calls it.
 from collections.abc import Mapping
 from typing import Any
 
+from engine.sampling import MAX_LOGPROBS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.openai_fields import accepted, honoured, refused
 from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
-from server.schemas.values import BOOLEAN, TOKEN_IDS, count, sampling_number
+from server.schemas.values import BOOLEAN, TOKEN_IDS, count, integer, one_of, sampling_number
 
 _PENALTIES = {
     "repetition_penalty": 1,
@@ -110,8 +111,14 @@ _LENGTH: tuple[RequestField, ...] = (
     refused("stop_token_ids", "token ids that end the answer"),
     refused("stop_regex", "patterns that end the answer"),
     refused("custom_stopping_strings", "stop strings within one string: send a list as stop"),
-    refused("include_stop_str_in_output no_stop_trim", "the stop string in the answer"),
-    refused("trim_stop", "the stop string in the answer", True, false_asks=True),
+    honoured(
+        "include_stop_str_in_output no_stop_trim",
+        "The answer keeps the stop string that ends it.",
+        kind=BOOLEAN,
+    ),
+    refused(
+        "trim_stop", "the stop string in the answer: send include_stop_str_in_output", True, false_asks=True
+    ),
     refused("n_indent", "a least indentation of the answer", 0),
     refused("t_max_predict_ms t_max_prompt_ms timeout_ms", "a limit of time", 0, -1),
     refused("max_tokens_second", "a limit of speed", 0),
@@ -120,8 +127,18 @@ _LENGTH: tuple[RequestField, ...] = (
         "n_keep n_discard", "Act when a context is shifted; here an answer ends where its context does."
     ),
     accepted("max_context_length truncation_length num_ctx", "The context's length is the server's."),
-    refused("truncate_prompt_tokens truncate", "prompts that are cut"),
-    accepted("truncation_side", "Acts with `truncate_prompt_tokens`, which is refused."),
+    honoured(
+        "truncate_prompt_tokens truncate",
+        "Only so many tokens of the prompt are kept; -1: as many as the context holds beside `max_tokens`.",
+        kind=count(-1),
+        nothing=(0,),
+        key="truncate",
+    ),
+    honoured(
+        "truncation_side",
+        "Where `truncate_prompt_tokens` cuts: left (the default) or right.",
+        kind=one_of("left", "right"),
+    ),
     refused("transforms", "prompts that are cut"),
 )
 
@@ -199,10 +216,29 @@ _PROMPT: tuple[RequestField, ...] = (
     ),
     accepted("parse_special", "Messages never spell control tokens.", routes=frozenset({CHAT})),
     refused("chat_template prompt_template template", "a chat template of the request's"),
-    refused("add_generation_prompt", "a prompt without the answer's beginning", True, false_asks=True),
+    honoured(
+        "add_generation_prompt",
+        "false: the prompt ends after the last message, without the beginning of an answer.",
+        kind=BOOLEAN,
+        routes=frozenset({CHAT}),
+    ),
+    honoured(
+        "continue_final_message continue_ continue_assistant_turn",
+        "The answer continues the last message, which is the assistant's.",
+        kind=BOOLEAN,
+        key="continue_final_message",
+        routes=frozenset({CHAT}),
+    ),
     refused(
-        "continue_final_message continue_ continue_assistant_turn response_prefix",
-        "an answer that continues the last message",
+        "add_generation_prompt continue_final_message continue_ continue_assistant_turn",
+        "messages, which this route has none of",
+        True,
+        false_asks=False,
+        routes=frozenset({COMPLETIONS}),
+    ),
+    refused(
+        "response_prefix",
+        "the beginning of the answer: send it as a last message with continue_final_message",
     ),
     refused("documents", "documents for the chat template"),
     refused("system", "a system text beside the messages: send it as a message of role system"),
@@ -234,19 +270,44 @@ _PROMPT: tuple[RequestField, ...] = (
 )
 
 _ANSWER: tuple[RequestField, ...] = (
-    refused("n_probs", "log probabilities", 0),
-    refused("prompt_logprobs", "log probabilities of the prompt"),
-    accepted("post_sampling_probs logprob_token_ids", "Act with log probabilities, which are refused."),
+    honoured(
+        "n_probs",
+        f"As `logprobs` with so many `top_logprobs`, at most {MAX_LOGPROBS}.",
+        kind=integer(0, MAX_LOGPROBS),
+        nothing=(0,),
+        routes=frozenset({CHAT}),
+    ),
+    honoured(
+        "prompt_logprobs",
+        f"Log-probabilities of the prompt's tokens, and of so many of the likeliest, at most {MAX_LOGPROBS}; "
+        "not with `stream`.",
+        kind=integer(0, MAX_LOGPROBS),
+    ),
+    accepted("post_sampling_probs logprob_token_ids", "Log-probabilities are the model's, before sampling."),
+    honoured(
+        "return_token_ids return_tokens",
+        "`prompt_token_ids` of the prompt and `token_ids` of the answer.",
+        kind=BOOLEAN,
+        key="return_token_ids",
+    ),
+    honoured("return_tokens_as_token_ids", "Log-probabilities name tokens as `token_id:ID`.", kind=BOOLEAN),
     refused(
-        "return_token_ids return_tokens return_tokens_as_token_ids return_logprob return_hidden_states return_prompt "
-        "return_full_text",
+        "return_logprob return_hidden_states return_prompt return_full_text",
         "more of the answer than its text",
     ),
     refused("skip_special_tokens", "control tokens in the answer", True, false_asks=True),
     accepted("spaces_between_special_tokens", "Acts with control tokens in the answer, which are refused."),
-    accepted(
-        "timings_per_token return_progress verbose return_meta_info", "Timings are in the server's log."
+    honoured(
+        "timings_per_token",
+        "`timings` in every event; the last one and a whole answer have them anyway.",
+        kind=BOOLEAN,
     ),
+    honoured(
+        "return_progress",
+        "With `stream`: events with `prompt_progress` while the prompt is read.",
+        kind=BOOLEAN,
+    ),
+    accepted("verbose return_meta_info", "More about the server than about the answer."),
     accepted("parse_tool_calls", "Acts with `tools`."),
     refused("lora lora_path lora_request lora_adapters adapter_id adapters", "an adapter"),
     refused("priority", "an order among requests", 0),

@@ -15,6 +15,7 @@ from server.errors import ApiError
 
 MAX_COUNT = (1 << 31) - 1  # the engine's counts; a larger limit means the same as this one
 MAX_STOPS = 128
+MAX_CHOICES = 128  # of one client request, all its prompts together
 MAX_STOP_CHARACTERS = 1000
 MAX_LOGIT_BIAS = 1024
 MAX_TOKEN_IDS = 1 << 18  # as many as the largest vocabularies have
@@ -86,6 +87,27 @@ def count(lowest: int) -> Kind:
         return min(number, MAX_COUNT)
 
     return Kind({"type": "integer", "minimum": lowest}, read)
+
+
+def integer(lowest: int, highest: int) -> Kind:
+    """An integer of a range, of which none is cut to its end: each number asks for another answer."""
+
+    def read(value: Any, name: str) -> int:
+        number = integer_of(value, name)
+        if not lowest <= number <= highest:
+            raise wrong(name, f"an integer from {lowest} to {highest}")
+        return number
+
+    return Kind({"type": "integer", "minimum": lowest, "maximum": highest}, read)
+
+
+def one_of(*texts: str) -> Kind:
+    def read(value: Any, name: str) -> str:
+        if not isinstance(value, str) or value not in texts:
+            raise wrong(name, f"one of {', '.join(texts)}")
+        return value
+
+    return Kind({"type": "string", "enum": list(texts)}, read)
 
 
 def sampling_number(name: str) -> Kind:

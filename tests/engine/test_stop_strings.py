@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.errors import RequestError
 from engine.text.stop_strings import StopStrings
-from engine.text.stream import TextDelta, TextStream
+from engine.text.stream import Rest, TextDelta, TextStream
 from engine.text.tokenizer import load_tokenizer
 from support.vocabularies import pieces_with, spm_metadata
 
@@ -98,12 +98,14 @@ def test_the_stream_counts_up_to_the_token_that_completes_the_stop():
 def test_the_stream_hands_out_what_was_held_when_it_ends():
     stream = TextStream(TOKENIZER, ["<END>"])
     ids = encode("a<E")
-    assert stream.push(ids) == TextDelta(" a", len(ids), False)
-    assert stream.flush() == TextDelta("<E", 0, False)
+    delta = stream.push(ids)
+    assert (delta.text, delta.n_tokens, delta.stopped) == (" a", len(ids), False)
+    assert stream.flush() == Rest("<E", False)
 
 
 def test_a_stop_is_seen_inside_one_token_and_in_the_last_broken_character():
-    assert TextStream(TOKENIZER, ["ell"]).push(encode("Hello")) == TextDelta(" H", 1, True)
+    delta = TextStream(TOKENIZER, ["ell"]).push(encode("Hello"))
+    assert (delta.text, delta.n_tokens, delta.stopped) == (" H", 1, True)
     stream = TextStream(TOKENIZER, ["\ufffd"])
-    assert stream.push([3 + 0xF0]) == TextDelta("", 1, False)
-    assert stream.flush() == TextDelta("", 0, True)
+    assert stream.push([3 + 0xF0]) == TextDelta(("",), (0,), False)
+    assert stream.flush() == Rest("", True)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.text.chat_template import ChatTemplate
+from engine.text.chat_template import ChatPrompt, ChatTemplate
 from support.in_process import InProcess, new_engine
 from support.server_process import running_server
 from support.tiny_models import write_tiny_llama
@@ -63,12 +63,12 @@ def test_parts_are_measured_before_any_template_runs(
 def test_a_client_that_leaves_ends_its_rendering(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ended = threading.Event(), []
 
-    def encode(self: Any, messages: Any, *, cancelled: threading.Event, **_: Any) -> list[int]:
+    def prompt(self: Any, messages: Any, *, cancelled: threading.Event, **_: Any) -> ChatPrompt:
         begun.set()
         ended.append(cancelled.wait(20))
-        return [1]
+        return ChatPrompt("", [1])
 
-    monkeypatch.setattr(ChatTemplate, "encode", encode)
+    monkeypatch.setattr(ChatTemplate, "prompt", prompt)
     monkeypatch.setattr("server.service.LONG_TEXT", 0)  # a short message's rendering is not worth a look
     with InProcess(new_engine(tiny_model)) as server:
         host, _, port = server.url.removeprefix("http://").partition(":")

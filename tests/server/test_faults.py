@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from server import generation, middleware
+from server import middleware
+from server.generations import choice
 from server.routes import completions
 from server.settings import Settings
 from support.in_process import InProcess, new_engine
@@ -129,7 +130,7 @@ def test_an_exception_while_a_piece_is_made_is_an_error_the_client_sees(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, streamed: bool
 ) -> None:
     """In the middle of a stream: text, then an error event, then [DONE]; nothing of the request stays."""
-    push, calls = generation.TextStream.push, [0]
+    push, calls = choice.TextStream.push, [0]
 
     def broken(self: Any, token_ids: Any) -> Any:
         calls[0] += 1
@@ -137,7 +138,7 @@ def test_an_exception_while_a_piece_is_made_is_an_error_the_client_sees(
             raise IndexError("a bug of ours")
         return push(self, token_ids)
 
-    monkeypatch.setattr(generation.TextStream, "push", broken)
+    monkeypatch.setattr(choice.TextStream, "push", broken)
     with InProcess(new_engine(tiny_model)) as server:
         answer = httpx.post(f"{server.url}/v1/completions", json=LONG | {"stream": streamed})
         if streamed:

@@ -103,7 +103,7 @@ def test_wrong_requests_raise_the_right_classes(client: openai.OpenAI) -> None:
         client.completions.create(model="tiny", prompt=[5] * 600, stream=True)
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as two:
-        client.chat.completions.create(model="tiny", messages=CHAT, n=2)
+        client.chat.completions.create(model="tiny", messages=CHAT, n=200)
     assert two.value.param == "n"
     with pytest.raises(openai.APIStatusError) as large:
         client.completions.create(model="tiny", prompt="a" * (17 << 20))

@@ -13,6 +13,9 @@ import pytest
 
 from server import body as body_module
 from server import engine_thread
+from server.generations.choice import Ask
+from server.generations.generation import Generation
+from server.generations.prompts import Prompt
 from support.in_process import InProcess, new_engine
 from support.raw_http import connect, one_answer, post
 from support.server_process import running_server
@@ -230,13 +233,17 @@ async def test_a_request_whose_sender_gives_up_at_the_engines_door_is_forgotten(
     engine.step = held_step  # type: ignore[method-assign]
     with InProcess(engine) as server:
         service = server.app.state.service
-        params = engine_thread.SamplingParams(max_tokens=400, ignore_eos=True)
+        ask = Ask(engine_thread.SamplingParams(max_tokens=400, ignore_eos=True))
+
+        def generation(token_id: int) -> Generation:
+            return Generation(service.thread, service.tokenizer, [Prompt([1, token_id])], ask)
 
         async def begin_two_and_give_up_on_the_second() -> None:
-            [first] = await service.begin([[1, 300]], params, [])
+            first = generation(300)
+            await first.begin()
             # A request that arrives before the step begins is added with the first one.
             assert await asyncio.to_thread(in_step.wait, 10)
-            second = asyncio.create_task(service.begin([[1, 301]], params, []))
+            second = asyncio.create_task(generation(301).begin())
             await asyncio.sleep(0.1)
             assert not second.done()
             second.cancel()

@@ -1,0 +1,70 @@
+"""A chat's request in the words of the engine: its prompt, what restricts the answer, how that is read and told."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from server.envelopes.chat import ChatShape
+from server.generations.choice import Ask
+from server.generations.prompts import Prompt
+from server.prompt_limits import encoding_limit, truncated
+from server.schemas.chat import ChatRequest
+from server.service import Service
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    prompt: Prompt
+    ask: Ask
+    shape: ChatShape
+
+
+async def plan(service: Service, request: Request, asked: ChatRequest) -> ChatPlan:
+    """Raises RequestError and ApiError for what cannot be done."""
+    prompt = await _prompt(service, request, asked)
+    return ChatPlan(prompt, _ask(service, asked), _shape(asked))
+
+
+async def _prompt(service: Service, request: Request, asked: ChatRequest) -> Prompt:
+    ctx_size = service.engine.ctx_size
+    prompt = await service.encode_chat(
+        request,
+        asked.messages,
+        asked.template_variables,
+        add_generation_prompt=asked.add_generation_prompt,
+        continues_last=asked.continues_last,
+        limit=encoding_limit(asked.truncation, ctx_size),
+    )
+    return truncated(prompt, asked.truncation, ctx_size, asked.params.max_tokens)
+
+
+def _ask(service: Service, asked: ChatRequest) -> Ask:
+    return Ask(
+        params=asked.params,
+        stops=(*asked.stops, *service.chat_template.stops),
+        n=asked.n,
+        best_of=asked.n,
+        keeps_stop=asked.keeps_stop,
+        wants_tokens=asked.logprobs is not None or asked.token_ids,
+        prompt_logprobs=asked.prompt_logprobs,
+        tells_prompt_logprobs=asked.prompt_logprobs is not None,
+        progress=asked.progress,
+    )
+
+
+def _shape(asked: ChatRequest) -> ChatShape:
+    return ChatShape(
+        include_usage=asked.include_usage,
+        continuous_usage=asked.continuous_usage,
+        logprobs=asked.logprobs,
+        token_ids=asked.token_ids,
+        timings=asked.timings,
+        ids_as_tokens=asked.ids_as_tokens,
+        prefix=_last_text(asked) if asked.echo else "",
+    )
+
+
+def _last_text(asked: ChatRequest) -> str:
+    """Of the message that the answer continues. The chat template has found its form good."""
+    content = asked.messages[-1]["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)

@@ -1,0 +1,1 @@
+"""How each dialect of the API words an answer."""

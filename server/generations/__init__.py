@@ -1,0 +1,1 @@
+"""From prompts to the pieces of answers: what every dialect of the API is made from."""
