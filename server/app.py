@@ -16,11 +16,37 @@ from server.middleware import Gate
 from server.openapi import describe
 from server.origins import OriginPolicy
 from server.paths import CanonicalPaths, nearest_route, served, shown_path
-from server.routes import about, chat_completions, completions, docs, health, models
+from server.routes import (
+    about,
+    apply_template,
+    chat_completions,
+    completions,
+    detokenize,
+    docs,
+    health,
+    input_tokens,
+    models,
+    render,
+    tokenize,
+    tokenizer_info,
+)
 from server.service import Service, package_version
 from server.settings import Settings
 
-MODULES = (chat_completions, completions, models, health, about, docs)
+MODULES = (
+    chat_completions,
+    render,
+    input_tokens,
+    completions,
+    apply_template,
+    tokenize,
+    detokenize,
+    tokenizer_info,
+    models,
+    health,
+    about,
+    docs,
+)
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:

@@ -27,15 +27,20 @@ async def plan(service: Service, request: Request, asked: ChatRequest) -> ChatPl
 
 async def _prompt(service: Service, request: Request, asked: ChatRequest) -> Prompt:
     ctx_size = service.engine.ctx_size
-    prompt = await service.encode_chat(
+    prompt = await rendered(service, request, asked, encoding_limit(asked.truncation, ctx_size))
+    return truncated(prompt, asked.truncation, ctx_size, asked.params.max_tokens)
+
+
+async def rendered(service: Service, request: Request, asked: ChatRequest, limit: int) -> Prompt:
+    """The whole prompt. Raises ContextLengthError where it has `limit` tokens."""
+    return await service.encode_chat(
         request,
         asked.messages,
         asked.template_variables,
         add_generation_prompt=asked.add_generation_prompt,
         continues_last=asked.continues_last,
-        limit=encoding_limit(asked.truncation, ctx_size),
+        limit=limit,
     )
-    return truncated(prompt, asked.truncation, ctx_size, asked.params.max_tokens)
 
 
 def _ask(service: Service, asked: ChatRequest) -> Ask:

@@ -4,23 +4,19 @@ The routes parse their bodies themselves (body.py), so the request schemas come 
 reads them.
 """
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from server.schemas.answers import ANSWERS
-from server.schemas.field_table import FIELDS
-from server.schemas.fields import CHAT, COMPLETIONS, RequestField, Use
+from server.schemas.fields import RequestField, Use
+from server.schemas.json_schema import ref
 from server.schemas.openai_fields import OPENAI_FIELDS
+from server.schemas.operations import OPERATIONS, Body, Operation
+from server.schemas.route_answers import ROUTE_ANSWERS
 
-REQUESTS = {CHAT: "ChatRequest", COMPLETIONS: "CompletionRequest"}
-EXAMPLES: dict[str, dict[str, Any]] = {
-    CHAT: {"messages": [{"role": "user", "content": "Hello! What are you?"}], "max_tokens": 64},
-    COMPLETIONS: {"prompt": "Once upon a time", "max_tokens": 32},
-}
-#: Route -> schema of a whole answer, schema of an event.
-_ANSWERS_OF = {CHAT: ("ChatCompletion", "ChatCompletionChunk"), COMPLETIONS: ("Completion", "Completion")}
 _MISTAKES = {
     "400": "A field is wrong or not supported; `param` names it.",
     "401": "The key is missing or wrong.",
@@ -44,9 +40,10 @@ def describe(app: FastAPI) -> None:
 
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=_ABOUT, routes=app.routes)
-    schemas = {name: _request_schema(route) for route, name in REQUESTS.items()}
+    bodies = [operation.body for operation in OPERATIONS.values() if operation.body is not None]
+    schemas = {body.name: _request_schema(body) for body in bodies}
     components = document.setdefault("components", {})
-    components["schemas"] = {**ANSWERS, **schemas}
+    components["schemas"] = {**ANSWERS, **ROUTE_ANSWERS, **schemas}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{}, {"key": []}]
     for path, operations in document["paths"].items():
@@ -62,43 +59,43 @@ _ABOUT = (
 
 
 def _complete(operation: dict[str, Any], path: str, method: str) -> None:
-    """Add a body to an operation that has one, and errors to every one."""
-    # CHAT comes first in REQUESTS: its path ends like that of the other route.
-    route = next((name for name in REQUESTS if path.endswith(f"/{name}")), None)
+    """Add a body to an operation that has one, its answer, and errors to every one."""
+    told = OPERATIONS.get(path)
+    operation["operationId"] = _operation_id(path, method)
     responses = operation.setdefault("responses", {})
     responses.pop("422", None)  # FastAPI's own refusals, which no route of ours gives
-    if method == "post" and route is not None:
-        operation["requestBody"] = {
-            "required": True,
-            "content": {
-                "application/json": {"schema": _ref(REQUESTS[route]), "example": EXAMPLES[route]},
-            },
-        }
-        whole, event = _ANSWERS_OF[route]
-        responses["200"] = {
-            "description": "The answer; with `stream` an event for each piece of it, then `data: [DONE]`.",
-            "content": {
-                "application/json": {"schema": _ref(whole)},
-                "text/event-stream": {"schema": _ref(event)},
-            },
-        }
+    if told is not None and method != "head":
+        responses["200"] = _success(told)
+    if told is not None and told.body is not None:
+        media = {"schema": ref(told.body.name), "example": told.body.example}
+        operation["requestBody"] = {"required": True, "content": {"application/json": media}}
         for status, about in _MISTAKES.items():
             responses[status] = _error(about)
     responses["default"] = _error("Anything else.")
 
 
+def _operation_id(path: str, method: str) -> str:
+    """A name for the functions of generated clients."""
+    return "_".join([method, *re.findall(r"\w+", path)])
+
+
+def _success(told: Operation) -> dict[str, Any]:
+    content = {"application/json": {"schema": ref(told.answer)}}
+    if told.event is None:
+        return {"description": "The answer.", "content": content}
+    return {
+        "description": "The answer; with `stream` an event for each piece of it, then `data: [DONE]`.",
+        "content": {**content, "text/event-stream": {"schema": ref(told.event)}},
+    }
+
+
 def _error(about: str) -> dict[str, Any]:
-    return {"description": about, "content": {"application/json": {"schema": _ref("Error")}}}
+    return {"description": about, "content": {"application/json": {"schema": ref("Error")}}}
 
 
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _request_schema(route: str) -> dict[str, Any]:
+def _request_schema(body: Body) -> dict[str, Any]:
     """The honoured fields, and OpenAI's others with a word on what becomes of them."""
-    here = FIELDS.of_route(route)
-    shown = {name: f for name, f in here.items() if f.use is Use.HONOURED or f in OPENAI_FIELDS}
+    shown = {name: f for name, f in body.fields.items() if f.use is Use.HONOURED or f in OPENAI_FIELDS}
     return {
         "type": "object",
         "required": [name for name, field in shown.items() if field.required],

@@ -4,6 +4,7 @@ import json
 
 from server.schemas.field_table import FIELDS
 from server.schemas.fields import BOTH, RequestField, Use
+from server.schemas.operations import OPERATIONS
 from tools.reference_tables import markdown_table, page
 
 
@@ -27,7 +28,21 @@ def requests_page() -> str:
         f"## {Use.ACCEPTED.value}",
         "Any value is taken, and the answer is the same without it.",
         markdown_table(("field", "why"), map(_row, _of(Use.ACCEPTED))),
+        "## Other routes",
+        "`/apply-template`, `/v1/chat/completions/render` and `/v1/chat/completions/input_tokens` take the body of "
+        "`/v1/chat/completions` and tell what it would be answered from.",
+        *(part for path in OPERATIONS for part in _own_fields(path)),
     )
+
+
+def _own_fields(path: str) -> list[str]:
+    """The table of a route that has fields of its own."""
+    body = OPERATIONS[path].body
+    if body is None or all(field in FIELDS.fields for field in body.fields.values()):
+        return []
+    once = {field.names: field.about for field in body.fields.values()}
+    rows = [(", ".join(f"`{name}`" for name in names), about) for names, about in once.items()]
+    return [f"### {path}", markdown_table(("field", "meaning"), rows)]
 
 
 def _of(use: Use) -> list[RequestField]:

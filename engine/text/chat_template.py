@@ -49,6 +49,7 @@ class ChatTemplate:
         self.notes: tuple[str, ...] = ()  # one line each, for the person who started the server
         self._tokenizer = tokenizer
         self._control = ControlTexts(tokenizer.control)
+        self._special_texts = {name: text or "" for name, text in tokenizer.special_texts().items()}
         self._sandbox = Sandbox()
         try:
             self._template = self._sandbox.from_string(source)
@@ -188,7 +189,7 @@ class ChatTemplate:
         absent = {} if traits.wants_tools_undefined else {"tools": None, "documents": None}
         told = functions_told(given.get("tools")) if traits.reads_functions else {}
         guarded = guard.guarded({**told, **given})
-        variables = {**absent, **self._special_texts(), **guarded, "messages": messages}
+        variables = {**absent, **self._special_texts, **guarded, "messages": messages}
         unprintable = Unprintable(form, messages)
         with self._sandbox.running(Budget(variables, deadline, base_steps), guard, unprintable):
             return self._run(variables)
@@ -224,9 +225,3 @@ class ChatTemplate:
             return find_traits(render, self.source)
         except Exceeded:
             return Traits()
-
-    def _special_texts(self) -> dict[str, str]:
-        vocabulary = self._tokenizer.vocabulary
-        ids = {"bos": vocabulary.bos_id, "eos": vocabulary.eos_id, "unk": vocabulary.unk_id}
-        ids["pad"] = vocabulary.pad_id
-        return {f"{name}_token": "" if i is None else vocabulary.texts[i] for name, i in ids.items()}

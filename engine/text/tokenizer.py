@@ -26,6 +26,9 @@ from engine.text.token_kind import SPECIAL_KINDS, TokenKind
 from engine.text.token_list import TokenList
 from engine.text.vocabulary import Vocabulary, read_merges, read_vocabulary
 
+#: Tokens that are found in a text as a whole: plain text after one begins a stretch of its own.
+_WHOLE_KINDS = (*SPECIAL_KINDS, TokenKind.USER_DEFINED)
+
 
 class TextEncoder(Protocol):
     """What differs between the kinds of vocabularies."""
@@ -216,6 +219,34 @@ class Tokenizer:
         return (
             text.removeprefix(" ") if self.add_space_prefix and ids and not self._is_whole(ids[0]) else text
         )
+
+    def spelled(self, token_ids: Iterable[int]) -> str:
+        """The text that has these ids: `encode`'s inverse, control tokens as they are spelled; bad bytes read U+FFFD.
+
+        Raises IndexError.
+        """
+        parts: list[bytes] = []
+        begins_stretch = True  # the next plain token has the space in front that encoding put there
+        for token_id in token_ids:
+            data = self.spelled_bytes(token_id)
+            is_plain = self.vocabulary.kinds[token_id] not in _WHOLE_KINDS
+            drops = self.add_space_prefix and begins_stretch and is_plain
+            parts.append(data.removeprefix(b" ") if drops else data)
+            begins_stretch = not is_plain
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def spelled_bytes(self, token_id: int) -> bytes:
+        """What the token is in a text; control and unknown tokens as they are spelled. Raises IndexError."""
+        if self.vocabulary.kinds[token_id] in (TokenKind.CONTROL, TokenKind.UNKNOWN):
+            return self.piece(token_id).encode("utf-8")
+        return self.token_bytes(token_id)
+
+    def special_texts(self) -> dict[str, str | None]:
+        """bos_token, eos_token, unk_token and pad_token as the vocabulary spells them; None for what it has not."""
+        vocabulary = self.vocabulary
+        ids = {"bos": vocabulary.bos_id, "eos": vocabulary.eos_id, "unk": vocabulary.unk_id}
+        ids["pad"] = vocabulary.pad_id
+        return {f"{name}_token": None if i is None else vocabulary.texts[i] for name, i in ids.items()}
 
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to a text: nothing for control and unknown tokens. Raises IndexError."""

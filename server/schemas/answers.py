@@ -2,66 +2,45 @@
 
 from typing import Any
 
-
-def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+from server.schemas.json_schema import COUNT, IDS, NONE, NUMBER, TEXT, list_of, object_of, or_none, ref
 
 
 def _answer(kind: str, choice: dict[str, Any], usage: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     """The fields that every object and event of an answer has. usage is in every whole answer."""
     always = {
-        "id": _TEXT,
+        "id": TEXT,
         "object": {"const": kind},
-        "created": {**_COUNT, "description": "Seconds since 1970."},
-        "model": _TEXT,
-        "system_fingerprint": {**_TEXT, "description": "Version of the server, model and settings."},
+        "created": {**COUNT, "description": "Seconds since 1970."},
+        "model": TEXT,
+        "system_fingerprint": {**TEXT, "description": "Version of the server, model and settings."},
         "choices": {"type": "array", "items": choice},
     }
     more = {**_TIMES, **_PROMPT_FIELDS}
     if whole:
-        return _object({**always, "usage": usage}, **more)
-    return _object(always, usage=usage, **_PROGRESS, **more)
-
-
-_TEXT: dict[str, Any] = {"type": "string"}
-_COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
-_NONE: dict[str, Any] = {"type": "null"}
-_NUMBER: dict[str, Any] = {"type": "number"}
-_IDS: dict[str, Any] = {"type": "array", "items": _COUNT}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-def _or_none(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, _NONE]}
+        return object_of({**always, "usage": usage}, **more)
+    return object_of(always, usage=usage, **_PROGRESS, **more)
 
 
 _REASON: dict[str, Any] = {"enum": ["stop", "length"]}
 _CHAT_REASON: dict[str, Any] = {"enum": ["stop", "length", "tool_calls", "function_call"]}
-_FUNCTION = _object({"name": _TEXT, "arguments": {**_TEXT, "description": "JSON."}})
-_CALL = _object({"id": _TEXT, "type": {"const": "function"}, "function": _FUNCTION})
-_CALL_DELTA = _object(
-    {"index": _COUNT, "function": {"type": "object", "properties": {"name": _TEXT, "arguments": _TEXT}}},
-    id=_TEXT,
+_FUNCTION = object_of({"name": TEXT, "arguments": {**TEXT, "description": "JSON."}})
+_CALL = object_of({"id": TEXT, "type": {"const": "function"}, "function": _FUNCTION})
+_CALL_DELTA = object_of(
+    {"index": COUNT, "function": {"type": "object", "properties": {"name": TEXT, "arguments": TEXT}}},
+    id=TEXT,
     type={"const": "function"},
 )
 _THOUGHTS = {
-    "reasoning_content": {**_TEXT, "description": "What the model thought before its answer."},
-    "reasoning": {**_TEXT, "description": "The same, by its other name."},
+    "reasoning_content": {**TEXT, "description": "What the model thought before its answer."},
+    "reasoning": {**TEXT, "description": "The same, by its other name."},
 }
-_MESSAGE = _object(
+_MESSAGE = object_of(
     {
         "role": {"const": "assistant"},
-        "content": {**_or_none(_TEXT), "description": "null where there are calls alone."},
-        "refusal": _NONE,
+        "content": {**or_none(TEXT), "description": "null where there are calls alone."},
+        "refusal": NONE,
     },
-    tool_calls=_list(_CALL),
+    tool_calls=list_of(_CALL),
     function_call=_FUNCTION,
     **_THOUGHTS,
 )
@@ -69,43 +48,45 @@ _DELTA = {
     "type": "object",
     "properties": {
         "role": {"const": "assistant"},
-        "content": _TEXT,
-        "tool_calls": _list(_CALL_DELTA),
-        "function_call": {"type": "object", "properties": {"name": _TEXT, "arguments": _TEXT}},
+        "content": TEXT,
+        "tool_calls": list_of(_CALL_DELTA),
+        "function_call": {"type": "object", "properties": {"name": TEXT, "arguments": TEXT}},
         **_THOUGHTS,
     },
 }
-_EVENT_USAGE = {"anyOf": [_ref("Usage"), _NONE], "description": "With stream_options."}
+_EVENT_USAGE = {"anyOf": [ref("Usage"), NONE], "description": "With stream_options."}
 
 
-_TOKEN = {"id": _COUNT, "token": _TEXT, "logprob": _NUMBER, "bytes": _IDS}
-_CHAT_LOGPROBS = _object({"content": _list(_object({**_TOKEN, "top_logprobs": _list(_object(_TOKEN))}))})
-_LOGPROBS = _object(
+_TOKEN = {"id": COUNT, "token": TEXT, "logprob": NUMBER, "bytes": IDS}
+_CHAT_LOGPROBS = object_of(
+    {"content": list_of(object_of({**_TOKEN, "top_logprobs": list_of(object_of(_TOKEN))}))}
+)
+_LOGPROBS = object_of(
     {
-        "tokens": _list(_TEXT),
-        "token_logprobs": _list(_or_none(_NUMBER)),
-        "top_logprobs": _list(_or_none({"type": "object", "additionalProperties": _NUMBER})),
-        "text_offset": _IDS,
+        "tokens": list_of(TEXT),
+        "token_logprobs": list_of(or_none(NUMBER)),
+        "top_logprobs": list_of(or_none({"type": "object", "additionalProperties": NUMBER})),
+        "text_offset": IDS,
     }
 )
 _PROMPT_FIELDS = {
-    "prompt_token_ids": {**_IDS, "description": "With return_token_ids."},
-    "prompt_logprobs": _list(_or_none({"type": "object"})),
+    "prompt_token_ids": {**IDS, "description": "With return_token_ids."},
+    "prompt_logprobs": list_of(or_none({"type": "object"})),
 }
 _TIMES = {
     "timings": {"type": "object", "description": "Tokens and milliseconds of the prompt and the answer."}
 }
 _PROGRESS = {
-    "prompt_progress": _object({"total": _COUNT, "cache": _COUNT, "processed": _COUNT, "time_ms": _NUMBER})
+    "prompt_progress": object_of({"total": COUNT, "cache": COUNT, "processed": COUNT, "time_ms": NUMBER})
 }
 
 
 def _choice(
     content: dict[str, Any], logprobs: dict[str, Any], reason: dict[str, Any], **more: Any
 ) -> dict[str, Any]:
-    told = {"index": _COUNT, **content, "logprobs": _or_none(logprobs), "finish_reason": reason}
-    ending = {"anyOf": [_TEXT, _COUNT], "description": "The stop string or token that ended it."}
-    return _object(told, token_ids=_IDS, stop_reason=ending, **more)
+    told = {"index": COUNT, **content, "logprobs": or_none(logprobs), "finish_reason": reason}
+    ending = {"anyOf": [TEXT, COUNT], "description": "The stop string or token that ended it."}
+    return object_of(told, token_ids=IDS, stop_reason=ending, **more)
 
 
 #: Name -> schema, for components.schemas.
@@ -113,36 +94,36 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "ChatCompletion": _answer(
         "chat.completion",
         _choice({"message": _MESSAGE}, _CHAT_LOGPROBS, _CHAT_REASON),
-        _ref("Usage"),
+        ref("Usage"),
         whole=True,
     ),
     "ChatCompletionChunk": _answer(
         "chat.completion.chunk",
-        _choice({"delta": _DELTA}, _CHAT_LOGPROBS, _or_none(_CHAT_REASON)),
+        _choice({"delta": _DELTA}, _CHAT_LOGPROBS, or_none(_CHAT_REASON)),
         _EVENT_USAGE,
         whole=False,
     ),
     "Completion": _answer(
         "text_completion",
-        _choice({"text": _TEXT}, _LOGPROBS, _or_none(_REASON), **_PROMPT_FIELDS),
+        _choice({"text": TEXT}, _LOGPROBS, or_none(_REASON), **_PROMPT_FIELDS),
         _EVENT_USAGE,
         whole=False,
     ),
-    "Usage": _object(
+    "Usage": object_of(
         {
-            "prompt_tokens": _COUNT,
-            "completion_tokens": _COUNT,
-            "total_tokens": _COUNT,
-            "prompt_tokens_details": _object({"cached_tokens": _COUNT}),
-            "completion_tokens_details": _object({"reasoning_tokens": _COUNT}),
+            "prompt_tokens": COUNT,
+            "completion_tokens": COUNT,
+            "total_tokens": COUNT,
+            "prompt_tokens_details": object_of({"cached_tokens": COUNT}),
+            "completion_tokens_details": object_of({"reasoning_tokens": COUNT}),
         }
     ),
-    "Error": _object(
+    "Error": object_of(
         {
-            "error": _object(
+            "error": object_of(
                 {
-                    "message": {**_TEXT, "description": "What was wrong, where, and what would work."},
-                    "type": _TEXT,
+                    "message": {**TEXT, "description": "What was wrong, where, and what would work."},
+                    "type": TEXT,
                     "param": {"type": ["string", "null"], "description": "The field, as a path."},
                     "code": {"type": ["string", "null"]},
                 }

@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from typing import Any
@@ -58,6 +58,10 @@ class RequestField:
     required: bool = False
     idle: Callable[[Mapping[str, Any]], bool] | None = None
 
+    def on(self, route: str) -> "RequestField":
+        """The same field on another route alone."""
+        return replace(self, routes=frozenset({route}))
+
     def asks_for_nothing(self, value: Any) -> bool:
         """Whether an answer with this value is the same as one without the field."""
         if self.required:
@@ -68,7 +72,7 @@ class RequestField:
 
 
 class Table:
-    """The fields of both routes, by name."""
+    """The fields of some routes, by name."""
 
     def __init__(self, fields: tuple[RequestField, ...]) -> None:
         self.fields = fields

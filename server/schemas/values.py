@@ -173,6 +173,19 @@ def _token_ids(value: Any, name: str) -> frozenset[int]:
     return frozenset(integer_of(token_id, name) for token_id in value)
 
 
+def token_list(most: int) -> Kind:
+    """Token ids in order, at most so many. Whether the vocabulary has them is not known here."""
+
+    def read(value: Any, name: str) -> list[int]:
+        if not isinstance(value, list):
+            raise wrong(name, "a list of token ids")
+        if len(value) > most:
+            raise ApiError(400, f"{name} has {len(value)} ids; at most {most} are taken", param=name)
+        return [integer_of(token_id, name) for token_id in value]
+
+    return Kind({**_IDS, "maxItems": most}, read)
+
+
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:
     """Messages stay plain objects: the chat template decides what it reads of them."""
     if not isinstance(value, list):

@@ -8,9 +8,9 @@ import httpx
 import jsonschema
 import pytest
 
-from server.openapi import EXAMPLES
 from server.schemas.field_table import FIELDS
 from server.schemas.fields import CHAT, COMPLETIONS, Use
+from server.schemas.operations import OPERATIONS
 from support.server_process import ServerProcess
 
 
@@ -25,16 +25,44 @@ def check(document: dict[str, Any], value: Any, name: str) -> None:
     jsonschema.validate(value, schema)
 
 
-def test_every_post_has_its_request_schema_and_every_route_its_error(document: dict[str, Any]) -> None:
+#: Path -> a body that is answered, of the routes that take one.
+EXAMPLES = {path: told.body.example for path, told in OPERATIONS.items() if told.body is not None}
+
+
+def test_every_route_is_described_and_nothing_else_is(
+    server: ServerProcess, document: dict[str, Any]
+) -> None:
+    served = httpx.get(server.url).json()["routes"]
+    assert {route.split()[1] for route in served} == OPERATIONS.keys() == document["paths"].keys()
     operations = {(p, m): o for p, methods in document["paths"].items() for m, o in methods.items()}
-    assert {("/v1/chat/completions", "post"), ("/v1/completions", "post")} <= operations.keys()
+    assert {p for p, method in operations if method == "post"} == EXAMPLES.keys()
+    names = [operation["operationId"] for operation in operations.values()]
+    assert len(set(names)) == len(names)
     for (path, method), operation in operations.items():
         error = operation["responses"]["default"]["content"]["application/json"]["schema"]
         assert error == {"$ref": "#/components/schemas/Error"}, path
+        assert ("requestBody" in operation) == (method == "post")
         if method == "post":
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
             assert document["components"]["schemas"][schema["$ref"].split("/")[-1]]["properties"]
-            assert set(operation["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+            streams = {"text/event-stream"} if OPERATIONS[path].event else set()
+            assert set(operation["responses"]["200"]["content"]) == {"application/json"} | streams
+
+
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_an_answer_is_as_described(server: ServerProcess, document: dict[str, Any], path: str) -> None:
+    """With no key that the schema does not name."""
+    told = OPERATIONS[path]
+    if told.body is None:
+        answer = httpx.get(server.url + path.format(name="tiny"))
+    else:
+        check(document, EXAMPLES[path], told.body.name)
+        answer = httpx.post(server.url + path, json=EXAMPLES[path] | {"max_tokens": 3})
+    assert answer.status_code == 200, answer.text
+    check(document, answer.json(), told.answer)
+    schema = document["components"]["schemas"][told.answer]
+    if isinstance(answer.json(), dict):
+        assert answer.json().keys() <= schema["properties"].keys()
 
 
 @pytest.mark.parametrize(("route", "name"), [(CHAT, "ChatRequest"), (COMPLETIONS, "CompletionRequest")])
@@ -45,9 +73,9 @@ def test_a_request_schema_describes_every_honoured_field(
     honoured = {n for n, field in FIELDS.of_route(route).items() if field.use is Use.HONOURED}
     assert honoured <= properties.keys()
     assert all(field["description"] for field in properties.values())
-    check(document, EXAMPLES[route], name)
+    check(document, EXAMPLES[f"/v1/{route}"], name)
     with pytest.raises(jsonschema.ValidationError):
-        check(document, EXAMPLES[route] | {"temperature": "hot"}, name)
+        check(document, EXAMPLES[f"/v1/{route}"] | {"temperature": "hot"}, name)
     with pytest.raises(jsonschema.ValidationError):
         check(document, {"max_tokens": 3}, name)
 
@@ -59,7 +87,7 @@ def test_a_request_schema_describes_every_honoured_field(
 def test_answers_are_as_described(
     server: ServerProcess, document: dict[str, Any], route: str, whole: str, event: str
 ) -> None:
-    url, body = f"{server.url}/v1/{route}", EXAMPLES[route] | {"max_tokens": 3}
+    url, body = f"{server.url}/v1/{route}", EXAMPLES[f"/v1/{route}"] | {"max_tokens": 3}
     check(document, httpx.post(url, json=body).json(), whole)
     options = {"include_usage": True, "continuous_usage_stats": True}
     text = httpx.post(url, json=body | {"stream": True, "stream_options": options}).text

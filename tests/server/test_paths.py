@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -10,8 +11,14 @@ from server.paths import shown_path
 from support.in_process import InProcess, new_engine
 from support.server_process import ServerProcess
 
-BODIES = {
-    "chat/completions": {"messages": [{"role": "user", "content": "the inn"}], "max_tokens": 1},
+CHAT = {"messages": [{"role": "user", "content": "the inn"}], "max_tokens": 1}
+BODIES: dict[str, dict[str, Any]] = {
+    "chat/completions": CHAT,
+    "chat/completions/render": CHAT,
+    "chat/completions/input_tokens": CHAT,
+    "apply-template": CHAT,
+    "tokenize": {"prompt": "the inn"},
+    "detokenize": {"tokens": [5]},
     "completions": {"prompt": "the inn", "max_tokens": 1},
 }
 
@@ -31,7 +38,8 @@ def test_a_post_is_served_under_every_form_of_its_path(server: ServerProcess, ro
 
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v1/", "/models", "/v1/models", "/v1/models/", "/v1/models/tiny", "/models/tiny/",
-             "/health", "/v1/health", "/ready", "/v1/ready/", "/version", "/openapi.json", "/docs"]
+             "/health", "/v1/health", "/ready", "/v1/ready/", "/version",
+             "/tokenizer_info", "/v1/tokenizer_info", "/openapi.json", "/docs"]
 )  # fmt: skip
 def test_head_is_a_get_without_its_body(server: ServerProcess, path: str) -> None:
     got, head = httpx.get(server.url + path), httpx.head(server.url + path)
@@ -92,7 +100,7 @@ def test_a_method_that_a_route_does_not_have_is_told_the_ones_it_has(server: Ser
 
 @pytest.mark.parametrize("path", ["/v1/models", "//v1/models", "/models", "/v1/v1/models/", "/", "/version",
                                   "/health/x", "/healthy", "/%2e%2e/v1/models", "/health/../v1/models",
-                                  "/v1/chat/completions", "/docs", "/nothing"])  # fmt: skip
+                                  "/v1/chat/completions", "/docs", "/nothing", "/tokenizer_info"])  # fmt: skip
 def test_the_key_is_asked_for_on_the_path_that_results(keyed: InProcess, path: str) -> None:
     assert httpx.get(keyed.url + path).status_code == 401
 

@@ -1,0 +1,68 @@
+"""JSON Schemas of what the routes beside the completions answer, for openapi.json. A test holds real answers against
+them."""
+
+from typing import Any
+
+from server.schemas.json_schema import COUNT, IDS, TEXT, list_of, object_of, or_none, ref
+
+_BYTES: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
+_PIECE = {
+    "anyOf": [TEXT, _BYTES],
+    "description": "A text; its bytes where they are no UTF-8 by themselves.",
+}
+_TOKEN = {"anyOf": [COUNT, object_of({"id": COUNT, "piece": _PIECE})], "description": "See with_pieces."}
+_TOKEN_STRS = {**or_none(list_of(TEXT)), "description": "With return_token_strs."}
+_FLAG: dict[str, Any] = {"type": "boolean"}
+
+#: Name -> schema, for components.schemas.
+ROUTE_ANSWERS: dict[str, dict[str, Any]] = {
+    "Tokens": object_of(
+        {"count": COUNT, "max_model_len": COUNT, "tokens": list_of(_TOKEN), "token_strs": _TOKEN_STRS}
+    ),
+    "TokensText": object_of({"content": TEXT, "prompt": {**TEXT, "description": "The same."}}),
+    "TokenizerInfo": object_of(
+        {
+            "tokenizer_class": TEXT,
+            **{f"{name}_token": or_none(TEXT) for name in ("bos", "eos", "unk", "pad")},
+            "add_bos_token": _FLAG,
+            "add_eos_token": _FLAG,
+            "vocab_size": COUNT,
+            "model_max_length": COUNT,
+            "chat_template": {**TEXT, "description": "Jinja."},
+        }
+    ),
+    "RenderedPrompt": object_of({"prompt": TEXT}),
+    "InputTokens": object_of({"object": {"const": "response.input_tokens"}, "input_tokens": COUNT}),
+    "RenderedRequest": object_of(
+        {
+            "request_id": TEXT,
+            "model": TEXT,
+            "token_ids": IDS,
+            "sampling_params": {"type": "object", "description": "What the tokens would be chosen by."},
+            "stream": _FLAG,
+        }
+    ),
+    "ModelList": object_of({"object": {"const": "list"}, "data": list_of(ref("Model"))}),
+    "Model": object_of(
+        {
+            "id": TEXT,
+            "object": {"const": "model"},
+            "created": COUNT,
+            "owned_by": TEXT,
+            "max_model_len": COUNT,
+            "context_length": COUNT,
+        }
+    ),
+    "Status": object_of({"status": TEXT}),
+    "Version": object_of({"version": TEXT}),
+    "About": object_of(
+        {
+            "name": TEXT,
+            "version": TEXT,
+            "model": TEXT,
+            "base_path": TEXT,
+            "routes": list_of(TEXT),
+            "documentation": TEXT,
+        }
+    ),
+}
