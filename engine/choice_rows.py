@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engine.guides.masks import fill_mask
 from engine.penalties import KeptChanges, changes_logits
 from engine.request import Request
 from engine.types import SamplingParams
@@ -19,6 +20,11 @@ class TokenIds(NamedTuple):
 
     n_vocab: int
     end_ids: frozenset[int]  # those that end an answer
+
+    @property
+    def n_words(self) -> int:
+        """Of a row of a mask."""
+        return -(-self.n_vocab // 32)
 
 
 class RequestRows(NamedTuple):
@@ -58,11 +64,22 @@ class KeptRow:
         record = np.zeros(1, CHOICE_ROW)
         _fill(record[0], params)
         record["seed"] = request.seed
+        record["has_mask"] = params.allowed_token_ids is not None or request.guide is not None
         self.record: bytes = record.tobytes()
-        self.changes = KeptChanges(request, tokens.end_ids) if changes_logits(params) else None
+        end_ids = tokens.end_ids | params.stop_token_ids
+        self.changes = KeptChanges(request, end_ids) if changes_logits(params) else None
         ids = params.allowed_token_ids
         self.mask = None if ids is None else _mask_of(sorted(ids), tokens.n_vocab)
         self.gives_logprobs = params.logprobs is not None
+
+    def mask_of(self, request: Request, n_words: int) -> np.ndarray | None:
+        """The ids that the request allows, at all and now; a guide's mask is used up."""
+        if request.guide is None:
+            return self.mask
+        fill_mask(request, n_words)
+        guided: np.ndarray = request.mask
+        request.mask = None
+        return guided if self.mask is None else guided & self.mask
 
 
 def rows_of(
@@ -84,12 +101,7 @@ def rows_of(
     rows["position"] = [len(request.token_ids) + len(guesses) + n_unread for request, guesses in prefixes]
     if n_unread:
         rows["n_unread"] = n_unread
-    mask = None
-    if any(row.mask is not None for row in kept):
-        mask = np.zeros((len(kept), -(-tokens.n_vocab // 32)), np.int32)
-        for words, row in zip(mask, kept, strict=True):
-            if row.mask is not None:
-                words[:] = row.mask
+    mask = _masks_of([request for request, _ in prefixes], kept, tokens.n_words)
     starts, changes = _changes_of(prefixes, kept, n_unread)
     return RequestRows(rows, starts, mask, changes, any(row.gives_logprobs for row in kept))
 
@@ -107,6 +119,18 @@ def _kept(request: Request, tokens: TokenIds) -> KeptRow:
         request.kept_row = KeptRow(request, tokens)
     kept: KeptRow = request.kept_row
     return kept
+
+
+def _masks_of(requests: Sequence[Request], kept: Sequence[KeptRow], n_words: int) -> np.ndarray | None:
+    """`RequestRows.mask`. A guided request has no drafts, so its mask is for one row."""
+    masks = [row.mask_of(request, n_words) for request, row in zip(requests, kept, strict=True)]
+    if all(mask is None for mask in masks):
+        return None
+    words = np.zeros((len(kept), n_words), np.int32)
+    for own, mask in zip(words, masks, strict=True):
+        if mask is not None:
+            own[:] = mask
+    return words
 
 
 def _changes_of(
@@ -128,7 +152,6 @@ def _changes_of(
 def _fill(row: np.void, params: SamplingParams) -> None:
     row["repetition_penalty"] = params.repetition_penalty
     row["frequency_penalty"], row["presence_penalty"] = params.frequency_penalty, params.presence_penalty
-    row["has_mask"] = params.allowed_token_ids is not None
     row["wants_logprob"], row["n_top_logprobs"] = params.logprobs is not None, params.logprobs or 0
     if params.temperature:
         row["temperature"], row["rate"] = params.temperature, rate_of(params.temperature)

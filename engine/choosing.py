@@ -24,7 +24,10 @@ ALL_MASKED = Sampled(-1, "every token of the vocabulary is masked")
 def sampled_tokens(chosen: ChosenTokens, requests: Sequence[Request]) -> list[Sampled]:
     """One for each row, row i for requests[i]. A row whose logits are not finite is an error of its request alone."""
     pairs = zip(chosen.token_ids.tolist(), chosen.highest.tolist(), strict=True)
-    sampled = [_sampled(token_id, highest) for token_id, highest in pairs]
+    sampled = [
+        _sampled(token_id, highest) if request.failure is None else Sampled(-1, request.failure)
+        for (token_id, highest), request in zip(pairs, requests, strict=True)
+    ]
     if chosen.logprobs is None:
         return sampled
     return [

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from engine.block_pool import BlockPool
 from engine.choice_rows import TokenIds
 from engine.errors import ContextLengthError, EspalierError, RequestError
+from engine.guides.guide import Guide
+from engine.guides.masks import failure_of
 from engine.kv_cache import CacheShape, KVCache, new_kv_cache
 from engine.request import Request
 from engine.runner import PendingStep, Runner
@@ -86,8 +88,9 @@ class Engine:
         prompt_ids: Sequence[int],
         params: SamplingParams,
         reads: PromptReads = NO_READS,
+        guide: Guide | None = None,
     ) -> None:
-        """Queue a request. Raises as `validate`, QueueFullError, and ValueError for an id in use."""
+        """Queue a request, its guide its own. Raises as `validate`, QueueFullError, ValueError for an id in use."""
         self.validate(prompt_ids, params)
         n_prompt = len(prompt_ids)
         n_left = self.ctx_size - n_prompt
@@ -100,6 +103,7 @@ class Engine:
                 n_prompt=n_prompt,
                 max_new_tokens=n_left if params.max_tokens is None else min(params.max_tokens, n_left),
                 reads=reads,
+                guide=guide,
             )
         )
 
@@ -130,6 +134,7 @@ class Engine:
             if not works:
                 return []
             pending = self._runner.submit(works)
+        pending = self._runner.choose(pending)
         following = self._submit_after(pending)
         events = self._collect(pending)
         self._pending = following  # not before: a step that fails must be repeated, not skipped
@@ -178,9 +183,11 @@ class Engine:
     def _take_in(self, result: StepResult) -> TokenEvent | None:
         """What a step gave for one request: new tokens, its end, or a piece of its prompt."""
         work, request = result.work, result.work.request
-        token_ids, reason = self._until_end(request, result.token_ids)
+        token_ids, reason, stop_token = self._until_end(request, result.token_ids)
         error = result.error if reason is None else None
         request.accept(work.n_tokens, token_ids)
+        if request.guide is not None and error is None:
+            reason, error = self._guided(request, request.guide, token_ids, reason)
         request.n_read = max(request.n_read, min(request.n_computed, request.n_prompt))
         has_news = token_ids or result.prompt_logprobs or result.hidden is not None or request.reads.progress
         if reason is None and error is None and not has_news:
@@ -193,6 +200,7 @@ class Engine:
             request.request_id,
             tuple(token_ids),
             reason if error is None else "error",
+            stop_token=stop_token,
             n_prompt=request.n_prompt,
             n_read=request.n_read,
             error=error,
@@ -203,16 +211,29 @@ class Engine:
 
     def _until_end(
         self, request: Request, token_ids: Sequence[int]
-    ) -> tuple[Sequence[int], FinishReason | None]:
-        """The chosen tokens that belong to the answer, and why it ends with them."""
+    ) -> tuple[Sequence[int], FinishReason | None, int | None]:
+        """The chosen tokens that belong to the answer, why it ends with them, and the token that ended it."""
         if token_ids and request.max_new_tokens == 0:
-            return (), "length"
+            return (), "length", None
+        params = request.params
         for i, token_id in enumerate(token_ids):
-            if token_id in self._eos_ids and not request.params.ignore_eos:
-                return token_ids[:i], "stop"
+            ends = token_id in self._eos_ids and not params.ignore_eos
+            if ends or token_id in params.stop_token_ids:
+                return token_ids[:i], "stop", token_id
             if request.n_output + i + 1 == request.max_new_tokens:
-                return token_ids[: i + 1], "length"
-        return token_ids, None
+                return token_ids[: i + 1], "length", None
+        return token_ids, None, None
+
+    def _guided(
+        self, request: Request, guide: Guide, token_ids: Sequence[int], reason: FinishReason | None
+    ) -> tuple[FinishReason | None, str | None]:
+        """Why the answer ends when its guide has seen the tokens, and the error of a guide that fails."""
+        try:
+            for token_id in token_ids:
+                guide.accept(token_id)
+            return ("stop" if token_ids and guide.is_finished else reason), None
+        except Exception as error:
+            return None, failure_of(error)
 
     def _check_when_idle(self) -> None:
         """A leaked block is logged, not raised: the answers were right and the next request can run."""

@@ -24,6 +24,10 @@ class RequestError(EspalierError):
         self.code = code
 
 
+class GuideError(EspalierError):
+    """What restricts an answer cannot go on; the answer ends with this line."""
+
+
 class ContextLengthError(RequestError):
     """The prompt does not fit the context. The first words are the ones that clients search for."""
 

@@ -23,6 +23,7 @@ class Output(NamedTuple):
     logits: Array  # [>= n_rows, n_vocab]
     chosen: Chosen | None  # at least n_rows rows; None where the caller asked for no choice
     n_rows: int  # those the chunks want
+    n_padded: int  # those that logits has
 
 
 class Predecessor(NamedTuple):
@@ -62,14 +63,19 @@ class ForwardPass:
         self._ops.begin_step()
         k = len(chunks[0].token_ids)
         if k <= MAX_DECODE_TOKENS and all(len(c.token_ids) == k == c.want_rows for c in chunks):
-            return Output(*self._decode(chunks, k, asked, predecessor), k * len(chunks))
+            return self._decode(chunks, k, asked, predecessor)
         assert predecessor is None, "only a decode step can follow one that nobody has read"
         batch = build_batch(chunks, self._block_size, self._ops)
         if batch.n_rows == 0:
             self._model.forward(self._ops, batch, self._caches)
             return None
         choices = asked.on(self._ops, batch.token_ids) if asked else None
-        return Output(*self._logits(batch, choices), batch.n_rows)
+        return Output(*self._logits(batch, choices), batch.n_rows, batch.n_rows)
+
+    def choose(self, output: Output, asked: RequestRows) -> Chosen:
+        """A choice for the rows of a pass that was computed without one, in the same step. No row has n_unread."""
+        ids = self._ops.index_array(np.zeros(output.n_padded, np.int32))
+        return self._ops.choose(output.logits, asked.padded(output.n_padded).on(self._ops, ids))
 
     def hidden_rows(self, chunks: Sequence[Chunk]) -> Array:
         """The final normed hidden states of the rows the chunks want, [n_rows, n_embd]; at least one row.
@@ -94,7 +100,7 @@ class ForwardPass:
 
     def _decode(
         self, chunks: Sequence[Chunk], k: int, asked: RequestRows | None, predecessor: Predecessor | None
-    ) -> tuple[Array, Chosen | None]:
+    ) -> Output:
         """k rows for each of n_seqs sequences; a padded pass has rows after the chunks'."""
         n_blocks = max(len(chunk.block_ids) for chunk in chunks)
         n_seqs, n_columns = self._ops.padded_pass(len(chunks), n_blocks)
@@ -113,7 +119,8 @@ class ForwardPass:
             else None
         )
         key = (n_seqs, k, n_columns, kind)
-        return self._ops.recorded(self._recordings, key, lambda: self._logits(batch, choices))
+        logits, chosen = self._ops.recorded(self._recordings, key, lambda: self._logits(batch, choices))
+        return Output(logits, chosen, k * len(chunks), k * n_seqs)
 
     def _logits(self, batch: Batch, choices: Choices | None) -> tuple[Array, Chosen | None]:
         """And what is chosen from them, in the same recording."""

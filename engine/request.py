@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.guides.guide import Guide
 from engine.types import NO_READS, PromptReads, SamplingParams
 
 
@@ -21,11 +22,16 @@ class Request:
     n_prompt: int
     max_new_tokens: int
     reads: PromptReads = NO_READS
+    guide: Guide | None = None
     arrival: int = -1  # the scheduler's count of requests; older is smaller
     n_computed: int = 0  # tokens whose keys and values are in the cache
     n_read: int = 0  # prompt tokens whose `reads` have been given; a preemption does not give them again
     block_ids: list[int] = field(default_factory=list)  # in the order of the tokens they hold
     state_slot: int | None = None  # while it runs, where the model keeps a recurrent state
+    mask: Any = field(
+        default=None, init=False, repr=False
+    )  # the guide's, for the next token, once it is known
+    failure: str | None = field(default=None, init=False)  # of the guide, one line
     kept_row: Any = field(default=None, init=False, repr=False)  # what choice_rows.py has worked out
 
     @property

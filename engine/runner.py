@@ -6,12 +6,14 @@ them, so that a GPU has work while the host reads, sends and schedules.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from engine.batch import Chunk
-from engine.choice_rows import TokenIds, rows_of
+from engine.choice_rows import RequestRows, TokenIds, rows_of
 from engine.choosing import Sampled, sampled_tokens
-from engine.forward import ForwardPass, Predecessor
+from engine.forward import ForwardPass, Output, Predecessor
+from engine.guides.masks import MaskThread
 from engine.kv_cache import KVCache
 from engine.models.model import Model
 from engine.prompt_reads import PromptReader
@@ -26,9 +28,14 @@ class PendingStep(NamedTuple):
 
     works: Sequence[Work]
     n_rows: Sequence[int]  # each work's rows of the choice, counted when it was submitted
-    chosen: Chosen | None  # None: no work has a row
-    fetched: Callable[[], ChosenTokens] | None  # `Ops.fetch_chosen`
-    reads: Sequence[StepResult] | None  # what the prompts' readers got, for each work; None: nobody reads
+    chosen: Chosen | None = None  # None: no work has a row, or its choice is still owed
+    fetched: Callable[[], ChosenTokens] | None = None  # `Ops.fetch_chosen`
+    reads: Sequence[StepResult] | None = (
+        None  # what the prompts' readers got, for each work; None: nobody reads
+    )
+    #: Logits from which `Runner.choose` has yet to choose: some row has a guide, whose mask needs all tokens before.
+    owed: Output | None = None
+    masks: "Future[None] | None" = None  # the guides' masks, on their way
 
 
 class Runner:
@@ -39,16 +46,43 @@ class Runner:
         self._tokens = tokens
         self._forward = ForwardPass(model, ops, kv.groups, kv.block_size)
         self._reader = PromptReader(self._forward, ops, tokens)
+        self._masks = MaskThread()
 
     def submit(self, works: Sequence[Work]) -> PendingStep:
         """Start a step; backends that have nothing to wait for also end it."""
         choosing = [work for work in works if work.reaches_end]
-        asked = rows_of([w.request for w in choosing], self._tokens, drafts=[w.drafts for w in choosing])
         if self._reader.has_reads(works):
-            chosen, reads = self._reader.run(works, asked)
+            chosen, reads = self._reader.run(works, self._asked(choosing))
             return self._pending(works, chosen, reads)
-        output = self._forward.compute([_chunk(work) for work in works], asked)
+        chunks = [_chunk(work) for work in works]
+        if _is_guided(choosing):
+            return self._submit_guided(works, chunks, choosing)
+        output = self._forward.compute(chunks, self._asked(choosing))
         return self._pending(works, None if output is None else output.chosen)
+
+    def _submit_guided(
+        self, works: Sequence[Work], chunks: Sequence[Chunk], choosing: Sequence[Work]
+    ) -> PendingStep:
+        """Logits first: the masks are worked out while the backend computes them, by a thread where it blocks."""
+        masks = None
+        if not self._ops.runs_asynchronously:
+            masks = self._masks.begin([work.request for work in choosing], self._tokens.n_words)
+        output = self._forward.compute(chunks)
+        return PendingStep(works, [work.n_rows for work in works], owed=output, masks=masks)
+
+    def choose(self, pending: PendingStep) -> PendingStep:
+        """The step with its choice under way. Every token before those that it chooses has been taken in."""
+        if pending.owed is None:
+            return pending
+        if pending.masks is not None:
+            pending.masks.result()
+        pairs = zip(pending.works, pending.n_rows, strict=True)
+        asked = self._asked([work for work, n_rows in pairs if n_rows])
+        chosen = self._forward.choose(pending.owed, asked)
+        return self._pending(pending.works, chosen, n_rows=pending.n_rows)
+
+    def _asked(self, choosing: Sequence[Work]) -> RequestRows:
+        return rows_of([w.request for w in choosing], self._tokens, drafts=[w.drafts for w in choosing])
 
     def submit_after(self, pending: PendingStep, works: Sequence[Work]) -> PendingStep:
         """Start the step after one that nobody has collected: each work's token is what that one chooses for it."""
@@ -63,6 +97,9 @@ class Runner:
             for request in requests
         ]
         predecessor = Predecessor(pending.chosen, [row_of[id(request)] for request in requests])
+        if _is_guided(works):
+            output = self._forward.compute(chunks, predecessor=predecessor)
+            return PendingStep(works, [1] * len(works), owed=output)
         asked = rows_of(requests, self._tokens, n_unread=1)
         output = self._forward.compute(chunks, asked, predecessor)
         assert output is not None
@@ -91,6 +128,10 @@ class Runner:
         n_rows = [work.n_rows for work in works] if n_rows is None else n_rows
         fetched = None if chosen is None else self._ops.fetch_chosen(chosen, sum(n_rows))
         return PendingStep(works, n_rows, chosen, fetched, reads)
+
+
+def _is_guided(works: Sequence[Work]) -> bool:
+    return any(work.request.guide is not None for work in works)
 
 
 def _accepted(result: StepResult, rows: Sequence[Sampled]) -> StepResult:

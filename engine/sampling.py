@@ -10,6 +10,7 @@ from engine.types import SamplingParams
 from kernels.choice_row import MAX_LOGPROBS, STEPS
 
 MAX_LOGIT_BIAS = 1024  # entries
+MAX_STOP_TOKENS = 128
 MAX_INT = 2**31 - 1
 MAX_FLOAT = sys.float_info.max
 
@@ -42,6 +43,7 @@ def validate(params: SamplingParams, n_vocab: int) -> None:
     if params.logprobs is not None:
         _check_int("logprobs", params.logprobs, 0, MAX_LOGPROBS)
     _check_allowed(params.allowed_token_ids, n_vocab)
+    _check_stop_tokens(params.stop_token_ids, n_vocab)
     if sorted(params.sampler_order) != sorted(STEPS):
         raise RequestError(f"sampler_order must have each of {', '.join(STEPS)} once", param="sampler_order")
 
@@ -74,6 +76,14 @@ def _check_allowed(token_ids: frozenset[int] | None, n_vocab: int) -> None:
         raise RequestError(
             f"allowed_token_ids must be token ids from 0 to {n_vocab - 1}, at least one",
             param="allowed_token_ids",
+        )
+
+
+def _check_stop_tokens(token_ids: frozenset[int], n_vocab: int) -> None:
+    if len(token_ids) > MAX_STOP_TOKENS or not all(_is_int(t) and 0 <= t < n_vocab for t in token_ids):
+        raise RequestError(
+            f"stop_token_ids must be token ids from 0 to {n_vocab - 1}, at most {MAX_STOP_TOKENS}",
+            param="stop_token_ids",
         )
 
 

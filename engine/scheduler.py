@@ -165,9 +165,12 @@ class Scheduler:
         self.slots.check_integrity({r.request_id: r.state_slot for r in everyone if r.state_slot is not None})
 
     def _drafts_of(self, request: Request, n_most: int) -> tuple[int, ...]:
-        """Guesses that fit into n_most tokens, the answer and the free blocks: nobody loses blocks for them."""
+        """Guesses that fit into n_most tokens, the answer and the free blocks: nobody loses blocks for them.
+
+        A guide has none: it says what may follow a token only when that is chosen.
+        """
         n_most = min(n_most, MAX_DRAFTS, request.max_new_tokens - request.n_output - 1)
-        if self._draft is None or n_most < 1:
+        if self._draft is None or n_most < 1 or request.guide is not None:
             return ()
         drafts = tuple(self._draft(request, n_most)[:n_most])
         if not drafts or self._n_missing(request, 1 + len(drafts)) > self.pool.n_free:

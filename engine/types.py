@@ -44,7 +44,8 @@ class SamplingParams:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None  # None: drawn when the request is added
     ignore_eos: bool = False
-    min_tokens: int = 0  # of the answer before an end-of-generation token can be chosen, ignored or not
+    stop_token_ids: frozenset[int] = frozenset()  # end the answer too, whatever ignore_eos says
+    min_tokens: int = 0  # of the answer before a token that ends it can be chosen, ignored or not
     allowed_token_ids: frozenset[int] | None = None  # no other can be chosen; None: all
     sampler_order: tuple[str, ...] = STEPS  # each step of kernels.choice_row.STEPS once
     logprobs: int | None = None  # log-probabilities of each token and of so many most likely ones; None: none
@@ -78,6 +79,7 @@ class TokenEvent:
     request_id: str
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
+    stop_token: int | None = None  # the token that ended it, which is not in token_ids
     n_prompt: int = 0  # tokens of the prompt
     n_read: int = 0  # tokens of the prompt that have been computed
     n_cached: int = 0  # prompt tokens that were found in a cache and not computed

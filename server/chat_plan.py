@@ -7,6 +7,7 @@ from starlette.requests import Request
 from server.envelopes.chat import ChatShape
 from server.generations.choice import Ask
 from server.generations.prompts import Prompt
+from server.guiding import bad_words, guides_of
 from server.prompt_limits import encoding_limit, truncated
 from server.schemas.chat import ChatRequest
 from server.service import Service
@@ -54,6 +55,7 @@ def _ask(service: Service, asked: ChatRequest) -> Ask:
         prompt_logprobs=asked.prompt_logprobs,
         tells_prompt_logprobs=asked.prompt_logprobs is not None,
         progress=asked.progress,
+        guide=guides_of([bad_words(service.tokenizer, asked.bad_words)]),
     )
 
 

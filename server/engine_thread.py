@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine import NO_READS, Engine, EngineStats, PromptReads, SamplingParams, TokenEvent
+from engine.guides.guide import Guide
 from server.errors import engine_failed, overloaded
 
 logger = logging.getLogger("espalier.engine_thread")
@@ -95,6 +96,7 @@ class EngineThread:
         params: SamplingParams,
         events: EventQueue,
         reads: PromptReads = NO_READS,
+        guide: Guide | None = None,
     ) -> None:
         """Queue a request; its events go to `events`. Raises RequestError as Engine.add does, ApiError 503 when the
         engine is dead or closed.
@@ -105,7 +107,7 @@ class EngineThread:
             raise overloaded("the server is shutting down", retry_after_s=5, code="draining")
         self._queues[request_id] = events
         try:
-            await self._call(lambda: self.engine.add(request_id, prompt_ids, params, reads))
+            await self._call(lambda: self.engine.add(request_id, prompt_ids, params, reads, guide))
         except BaseException:
             self.abort(request_id)
             raise

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine import Engine, EngineConfig, SamplingParams, TokenEvent, load_model
+from engine.guides.guide import Guide
 from engine.types import NO_READS, PromptReads
 from kernels import load_backend
 from server.main import bind, serve
@@ -52,7 +53,12 @@ class QuickEngine(Engine):
         return bool(self._left)
 
     def add(
-        self, request_id: str, prompt_ids: object, params: SamplingParams, reads: PromptReads = NO_READS
+        self,
+        request_id: str,
+        prompt_ids: object,
+        params: SamplingParams,
+        reads: PromptReads = NO_READS,
+        guide: Guide | None = None,
     ) -> None:
         self._left[request_id] = params.max_tokens or TOKENS
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from engine import SamplingParams, TokenEvent, TokenLogprobs
 from engine.answers.parts import Part, Text
+from engine.guides.guide import Guide
 from engine.text.stream import TextStream
 from engine.text.tokenizer import Tokenizer
 from server.errors import ApiError
@@ -30,7 +31,7 @@ class Reader(Protocol):
 class Ask:
     """What a client wants of its prompts, in the words of the engine.
 
-    params: seed and logprobs are each choice's own (`Generation`). reader: makes a new one for each choice.
+    params: seed and logprobs are each choice's own (`Generation`). reader, guide: make a new one for each choice.
     shown: control tokens that the reader sees as text. prompt_logprobs: of how many likely tokens, besides the
     prompt's own; None: none. tells_prompt_logprobs: apart from an echo.
     """
@@ -46,6 +47,7 @@ class Ask:
     tells_prompt_logprobs: bool = False
     progress: bool = False
     reader: Callable[[], Reader] | None = None
+    guide: Callable[[], Guide | None] | None = None
     shown: tuple[str, ...] = ()
 
 
@@ -120,7 +122,12 @@ class Choice:
         if self._tokens is not None:
             self._hold(self._tokens.release_begun() if stopped else self._tokens.release_all())
         reason: FinishReason = "length" if event.finish_reason == "length" and not stopped else "stop"
-        return replace(self._piece(parts), finish_reason=reason, stop_reason=self._text.stopped_by)
+        stop_reason = self._text.stopped_by if stopped else self._named_stop(event)
+        return replace(self._piece(parts), finish_reason=reason, stop_reason=stop_reason)
+
+    def _named_stop(self, event: TokenEvent) -> int | None:
+        """The token that ended it, where the client named it."""
+        return event.stop_token if event.stop_token in self._ask.params.stop_token_ids else None
 
     def _read(self, text: str) -> list[Part]:
         """The parts that a released text completes; a token of thought is one that began or ended as thought."""

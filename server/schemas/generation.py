@@ -23,6 +23,7 @@ SAMPLING = (
     "ignore_eos",
     "min_tokens",
     "allowed_token_ids",
+    "stop_token_ids",
 )
 _STREAM_OPTIONS = ("include_usage", "continuous_usage_stats", "include_obfuscation")
 
@@ -48,6 +49,7 @@ class GenerationRequest:
     continuous_usage: bool
     stops: tuple[str, ...]
     keeps_stop: bool
+    bad_words: tuple[str, ...]
     params: SamplingParams
     n: int
     logprobs: int | None
@@ -72,6 +74,7 @@ def generation_fields(
         "continuous_usage": options["continuous_usage_stats"],
         "stops": _stops(values),
         "keeps_stop": values.first("include_stop_str_in_output", False),
+        "bad_words": tuple(values.first("bad_words", ())),
         "params": _params(values, default_max_tokens, logprobs),
         "n": values.first("n", 1),
         "logprobs": logprobs,

@@ -10,7 +10,16 @@ from engine.sampling import MAX_LOGPROBS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.openai_fields import accepted, honoured, refused
 from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
-from server.schemas.values import BOOLEAN, TOKEN_IDS, count, integer, one_of, sampling_number
+from server.schemas.values import (
+    BOOLEAN,
+    MAX_WORDS,
+    TOKEN_IDS,
+    WORDS,
+    count,
+    integer,
+    one_of,
+    sampling_number,
+)
 
 _PENALTIES = {
     "repetition_penalty": 1,
@@ -108,7 +117,7 @@ _LENGTH: tuple[RequestField, ...] = (
     ),
     honoured("ban_eos_token use_default_badwordsids", "No token ends the answer.", kind=BOOLEAN),
     refused("bypass_eos", "an answer that goes on after its end: send ignore_eos"),
-    refused("stop_token_ids", "token ids that end the answer"),
+    honoured("stop_token_ids", "Tokens that end the answer, at most 128.", kind=TOKEN_IDS),
     refused("stop_regex", "patterns that end the answer"),
     refused("custom_stopping_strings", "stop strings within one string: send a list as stop"),
     honoured(
@@ -153,9 +162,15 @@ _CONSTRAINTS: tuple[RequestField, ...] = (
         "Act with a grammar, which is refused.",
     ),
     honoured("allowed_token_ids allowed_tokens", "No other token can be chosen.", kind=TOKEN_IDS),
+    honoured(
+        "bad_words",
+        f"Texts that do not come, at most {MAX_WORDS}, alone or after a space: the token that would complete one is "
+        "forbidden.",
+        kind=WORDS,
+    ),
     refused(
-        "bad_words bad_words_ids banned_tokens banned_strings banned_regex custom_token_bans",
-        "words that may not come: ban token ids by logit_bias -100",
+        "bad_words_ids banned_tokens banned_strings banned_regex custom_token_bans",
+        "words that may not come: send texts as bad_words, or ban token ids by logit_bias -100",
     ),
     refused(
         "logits_processors logit_processors logits_processor_args custom_logit_processor custom_params vllm_xargs",

@@ -18,6 +18,8 @@ MAX_STOPS = 128
 MAX_CHOICES = 128  # of one client request, all its prompts together
 MAX_STOP_CHARACTERS = 1000
 MAX_LOGIT_BIAS = 1024
+MAX_WORDS = 128
+MAX_WORD_CHARACTERS = 100
 MAX_TOKEN_IDS = 1 << 18  # as many as the largest vocabularies have
 
 
@@ -186,6 +188,18 @@ def token_list(most: int) -> Kind:
     return Kind({**_IDS, "maxItems": most}, read)
 
 
+def _words(value: Any, name: str) -> list[str]:
+    """Texts without the empty ones, which are nowhere."""
+    if not isinstance(value, list):
+        raise wrong(name, "a list of strings")
+    words = [word for entry in value if (word := text_of(entry, name))]
+    if len(words) > MAX_WORDS:
+        raise ApiError(400, f"{name} has {len(words)} texts; at most {MAX_WORDS} are taken", param=name)
+    if any(len(word) > MAX_WORD_CHARACTERS for word in words):
+        raise ApiError(400, f"a text in {name} has more than {MAX_WORD_CHARACTERS} characters", param=name)
+    return words
+
+
 def _messages(value: Any, name: str) -> list[dict[str, Any]]:
     """Messages stay plain objects: the chat template decides what it reads of them."""
     if not isinstance(value, list):
@@ -220,6 +234,7 @@ STOPS = Kind({"anyOf": [{"type": "string"}, {**_TEXTS, "maxItems": MAX_STOPS}]},
 _BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 _PAIR = {"type": "array", "prefixItems": [{"type": "integer"}, _BIAS], "minItems": 2, "maxItems": 2}
 TOKEN_IDS = Kind(_IDS, _token_ids)
+WORDS = Kind({**_TEXTS, "maxItems": MAX_WORDS}, _words)
 LOGIT_BIAS = Kind(
     {"anyOf": [{"type": "object", "additionalProperties": _BIAS}, {"type": "array", "items": _PAIR}]},
     _logit_bias,

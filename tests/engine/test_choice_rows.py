@@ -73,7 +73,7 @@ SHOWS_IN = {
     "logprobs": (3, {"wants_logprob", "n_top_logprobs", "gives_logprobs"}),
 }
 #: Fields that the engine honours itself: when an answer ends, and what Request.seed is.
-OF_THE_ENGINE = {"max_tokens", "ignore_eos", "seed"}
+OF_THE_ENGINE = {"max_tokens", "ignore_eos", "stop_token_ids", "seed"}
 #: What of a row a request says, and no parameter.
 OF_THE_REQUEST = {"seed", "position", "n_unread"}
 

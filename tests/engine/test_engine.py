@@ -84,7 +84,7 @@ def test_events_count_the_prompt_and_the_last_one_has_token_and_reason():
     engine = make_engine()
     engine.add("a", [1, 2, 3], SamplingParams(temperature=0, max_tokens=1, ignore_eos=True))
     (expected,), _ = solo_answer([1, 2, 3], 1, ignore_eos=True)
-    assert engine.step() == [TokenEvent("a", (expected,), "length", n_prompt=3)]
+    assert engine.step() == [TokenEvent("a", (expected,), "length", n_prompt=3, n_read=3)]
 
 
 def test_a_prompt_in_pieces_has_no_event_before_its_last():

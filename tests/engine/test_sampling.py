@@ -208,6 +208,7 @@ GOOD = [
     {"temperature": 0}, {"temperature": 2}, {"temperature": 2.01}, {"temperature": 1e308}, {"temperature": 7},
     {"top_p": 1e-9}, {"top_p": 0}, {"top_p": 1}, {"min_tokens": 5}, {"min_tokens": 5, "max_tokens": 5},
     {"logprobs": 0}, {"logprobs": 20}, {"allowed_token_ids": frozenset({0, N_VOCAB - 1})},
+    {"stop_token_ids": frozenset({0, N_VOCAB - 1})},
     {"sampler_order": ("min_p", "top_p", "top_k", "temperature")}, {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0},
     {"seed": -(2**63)}, {"seed": 2**64 - 1}, {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
     {"logit_bias": {0: -100, N_VOCAB - 1: 100.0}},
@@ -221,6 +222,7 @@ BAD = [
     *({"frequency_penalty": x} for x in (-2.1, 2.1, math.inf)),
     *({"presence_penalty": x} for x in (3, math.nan)),
     *({"min_tokens": x} for x in (-1, 2**31, 1.0, True)), *({"logprobs": x} for x in (-1, 21, 1.0, True)),
+    *({"stop_token_ids": frozenset(x)} for x in ((-1,), (N_VOCAB,), range(129))),
     *({"allowed_token_ids": frozenset(x)} for x in ((), (-1,), (N_VOCAB,), (3, True), ("3",))),
     *({"sampler_order": x} for x in ((), ("top_k",), ("top_k",) * 4, ("temperature", "top_k", "top_p", "typical_p"))),
     *({"logit_bias": x} for x in (

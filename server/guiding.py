@@ -1,0 +1,28 @@
+"""What restricts a request's answers besides its sampling parameters: guides, made anew for each choice."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from engine.guides.bad_words import BadWords
+from engine.guides.combined import together
+from engine.guides.guide import Guide
+from engine.text.tokenizer import Tokenizer
+
+MakeGuide = Callable[[], Guide]
+
+
+def guides_of(makers: Sequence[MakeGuide | None]) -> Callable[[], Guide | None] | None:
+    """One maker for all of them; None where nothing restricts."""
+    given = [make for make in makers if make is not None]
+    if not given:
+        return None
+    return lambda: together([make() for make in given])
+
+
+def bad_words(tokenizer: Tokenizer, words: Iterable[str]) -> MakeGuide | None:
+    """None for no words. A word is two sequences of tokens: at the start of a text, and after a space."""
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special=False, parse_special=False))
+
+    sequences = {ids(text) for word in words for text in (word, f" {word.lstrip()}")} - {()}
+    return (lambda: BadWords(sorted(sequences))) if sequences else None
