@@ -23,6 +23,7 @@ from engine.types import (
     EngineConfig,
     EngineStats,
     FinishReason,
+    ModelFacts,
     PromptReads,
     SamplingParams,
     TokenEvent,
@@ -49,6 +50,9 @@ class Engine:
         self.tokenizer = loaded.tokenizer
         self.chat_template = loaded.chat_template
         self.n_vocab: int = model.n_vocab
+        self.facts = ModelFacts(
+            model.architecture, model.n_ctx_train, model.n_embd, loaded.n_weights, loaded.file_bytes
+        )
         self.ctx_size: int = model.n_ctx_max if config.ctx_size is None else config.ctx_size
         _check_config(config, self.ctx_size, model.n_ctx_max)
         self._eos_ids: frozenset[int] = loaded.tokenizer.eos_ids if loaded.tokenizer else frozenset()
@@ -56,12 +60,13 @@ class Engine:
         self.kv: KVCache = new_kv_cache(loaded.ops, shape, config, self.ctx_size, self.n_vocab)
         if draft is not None and self.kv.n_slots:
             raise EspalierError("drafts need a state that can be taken back, and this model's cannot")
+        self.max_running: int = min(config.max_batch, self.kv.n_slots or config.max_batch)
         self._runner = Runner(loaded.model, loaded.ops, self.kv, TokenIds(self.n_vocab, self._eos_ids))
         self._looks_ahead = loaded.ops.runs_asynchronously
         self._pending: PendingStep | None = None  # submitted ahead of its turn
         self._scheduler = Scheduler(
             BlockPool(self.kv.n_blocks, self.kv.block_size),
-            max_batch=min(config.max_batch, self.kv.n_slots or config.max_batch),
+            max_batch=self.max_running,
             step_tokens=config.step_tokens,
             max_queue=config.max_queue,
             draft=draft,

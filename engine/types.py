@@ -91,6 +91,16 @@ class TokenEvent:
     hidden: "np.ndarray | None" = None  # float32 [n, n_embd] of the next n prompt tokens, in order
 
 
+class ModelFacts(NamedTuple):
+    """What people ask of a loaded model."""
+
+    architecture: str
+    n_ctx_train: int  # tokens
+    n_embd: int
+    n_weights: int  # in the file's tensors
+    file_bytes: int  # of these tensors
+
+
 @dataclass(frozen=True)
 class EngineStats:
     """A snapshot for metrics and logs."""

@@ -26,7 +26,9 @@ from server.routes import (
     health,
     input_tokens,
     models,
+    props,
     render,
+    slots,
     tokenize,
     tokenizer_info,
 )
@@ -43,6 +45,8 @@ MODULES = (
     detokenize,
     tokenizer_info,
     models,
+    props,
+    slots,
     health,
     about,
     docs,

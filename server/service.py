@@ -40,7 +40,8 @@ class Service:
         self.tokenizer = self.engine.tokenizer
         self.chat_template = self.engine.chat_template
         self.text_pool = TextPool()
-        self.model_id = settings.alias or self.engine.name
+        self.models = settings.aliases or (self.engine.name,)  # ids of the one model
+        self.model_id = self.models[0]
         self.created = int(time.time())
         self.draining = False
         self.fingerprint = f"espalier-{package_version()}-{self._hash()}"
@@ -66,13 +67,16 @@ class Service:
         """
         untagged = (name or "").rpartition(":")[0]
         for given in (name or self.model_id, untagged):
-            if given == self.model_id or given.endswith(f"/{self.model_id}"):
-                return self.model_id
+            if given in self.models:
+                return given
+            for model in self.models:
+                if given.endswith(f"/{model}"):
+                    return model
         if self.settings.accept_any_model:
             return self.model_id
         raise ApiError(
             404,
-            f"there is no model of that name here; this server has {self.model_id}",
+            f"there is no model of that name here; this server has {', '.join(self.models)}",
             param="model",
             code="model_not_found",
         )

@@ -110,7 +110,12 @@ class Settings:
     activations: int = setting(
         1, "int8 planes of each linear's activations: 1, or 2 for nearly exact ones at twice the work.", int
     )
-    alias: str | None = setting(None, "The model's id in the API.", str, unset="the file's stem")
+    aliases: tuple[str, ...] = setting(
+        (),
+        "The model's ids in the API, the first one its own; commas between several.",
+        parse_list,
+        unset="the file's stem",
+    )
     accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)
     api_keys: tuple[str, ...] = setting(
         (),
@@ -171,7 +176,12 @@ class Settings:
 
 
 #: Lists, whose flag and environment variable are named after one entry.
-_SINGULAR = {"api_keys": "api_key", "cors_origins": "cors_origin", "allowed_hosts": "allowed_host"}
+_SINGULAR = {
+    "api_keys": "api_key",
+    "cors_origins": "cors_origin",
+    "allowed_hosts": "allowed_host",
+    "aliases": "alias",
+}
 
 
 def env_name(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from server.settings import Settings, default_text, parse_hosts, parse_origins
+from server.settings import Settings, default_text, parse_hosts, parse_list, parse_origins
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 from tools.terminal import say
 
@@ -75,7 +75,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="A file of such keys, one a line.")] = None,
     cors_origin: Annotated[list[str] | None, _setting("cors_origins")] = None,
     allowed_host: Annotated[list[str] | None, _setting("allowed_hosts")] = None,
-    alias: Annotated[str | None, _setting("alias")] = None,
+    alias: Annotated[list[str] | None, _setting("aliases")] = None,
     accept_any_model: Annotated[bool | None, _setting("accept_any_model", "--accept-any-model")] = None,
     attention: Annotated[str | None, _setting("attention")] = None,
     kt_trellis: Annotated[str | None, _setting("kt_trellis")] = None,
@@ -89,11 +89,12 @@ def serve(
 
     flags = {
         "model": model, "host": host, "port": port, "device": device, "ctx_size": ctx_size,
-        "max_batch": max_batch, "threads": threads, "alias": alias, "accept_any_model": accept_any_model,
+        "max_batch": max_batch, "threads": threads, "accept_any_model": accept_any_model,
         "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "experts": experts,
         "activations": activations,
         "chat_template": chat_template,
         "drain_seconds": drain_seconds,
+        "aliases": parse_list(",".join(alias)) if alias else None,
         "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,
         "allowed_hosts": parse_hosts(",".join(allowed_host)) if allowed_host else None,
     }  # fmt: skip

@@ -59,7 +59,7 @@ def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
 def _announce(engine: Engine, loaded: LoadedModel, settings: Settings, url: str) -> None:
     """What is served, with what, how much fits, and a line to paste."""
     out = Console(stderr=True, highlight=False, soft_wrap=True)
-    name = settings.alias or loaded.name
+    name = settings.aliases[0] if settings.aliases else loaded.name
     types = ", ".join(loaded.type_names[:4])
 
     def line(*parts: str | tuple[str, str]) -> None:

@@ -48,6 +48,8 @@ OPERATIONS: dict[str, Operation] = {
     "/tokenizer_info": Operation("TokenizerInfo"),
     "/v1/models": Operation("ModelList"),
     "/v1/models/{name}": Operation("Model"),
+    "/props": Operation("Props"),
+    "/slots": Operation("Slots"),
     "/health": Operation("Status"),
     "/ready": Operation("Status"),
     "/": Operation("About"),

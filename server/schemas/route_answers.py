@@ -49,10 +49,36 @@ ROUTE_ANSWERS: dict[str, dict[str, Any]] = {
             "object": {"const": "model"},
             "created": COUNT,
             "owned_by": TEXT,
-            "max_model_len": COUNT,
-            "context_length": COUNT,
+            "aliases": list_of(TEXT),
+            "max_model_len": {**COUNT, "description": "Tokens of a request, prompt and answer."},
+            "context_length": {**COUNT, "description": "The same."},
+            "capabilities": {
+                **list_of({"enum": ["completion", "embedding", "insert", "tools", "thinking"]}),
+                "description": "In Ollama's words.",
+            },
+            "architecture": object_of(
+                {"input_modalities": list_of(TEXT), "output_modalities": list_of(TEXT)}
+            ),
+            "meta": object_of(dict.fromkeys(("n_ctx_train", "n_vocab", "n_embd", "n_params", "size"), COUNT)),
         }
     ),
+    "Props": object_of(
+        {
+            "default_generation_settings": object_of(
+                {"n_ctx": COUNT, "speculative": _FLAG, "is_processing": _FLAG, "params": {"type": "object"}}
+            ),
+            "total_slots": {**COUNT, "description": "Requests that run at once."},
+            "model_alias": TEXT,
+            "model_path": {**TEXT, "description": "The model's id: paths are not told."},
+            "modalities": object_of({"vision": _FLAG, "audio": _FLAG}),
+            "chat_template": TEXT,
+            "bos_token": TEXT,
+            "eos_token": TEXT,
+            "build_info": TEXT,
+            "is_sleeping": _FLAG,
+        }
+    ),
+    "Slots": list_of(object_of({"id": COUNT, "n_ctx": COUNT, "speculative": _FLAG, "is_processing": _FLAG})),
     "Status": object_of({"status": TEXT}),
     "Version": object_of({"version": TEXT}),
     "About": object_of(

@@ -25,7 +25,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def keyed(tiny_model: Path) -> Iterator[InProcess]:
-    with InProcess(new_engine(tiny_model), api_keys=("secret",), alias="org/tiny") as running:
+    with InProcess(new_engine(tiny_model), api_keys=("secret",), aliases=("org/tiny",)) as running:
         yield running
 
 
@@ -39,7 +39,7 @@ def test_a_post_is_served_under_every_form_of_its_path(server: ServerProcess, ro
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v1/", "/models", "/v1/models", "/v1/models/", "/v1/models/tiny", "/models/tiny/",
              "/health", "/v1/health", "/ready", "/v1/ready/", "/version",
-             "/tokenizer_info", "/v1/tokenizer_info", "/openapi.json", "/docs"]
+             "/tokenizer_info", "/v1/tokenizer_info", "/props", "/v1/props/", "/slots", "/openapi.json", "/docs"]
 )  # fmt: skip
 def test_head_is_a_get_without_its_body(server: ServerProcess, path: str) -> None:
     got, head = httpx.get(server.url + path), httpx.head(server.url + path)
@@ -100,7 +100,8 @@ def test_a_method_that_a_route_does_not_have_is_told_the_ones_it_has(server: Ser
 
 @pytest.mark.parametrize("path", ["/v1/models", "//v1/models", "/models", "/v1/v1/models/", "/", "/version",
                                   "/health/x", "/healthy", "/%2e%2e/v1/models", "/health/../v1/models",
-                                  "/v1/chat/completions", "/docs", "/nothing", "/tokenizer_info"])  # fmt: skip
+                                  "/v1/chat/completions", "/docs", "/nothing", "/tokenizer_info",
+                                  "/props", "/slots"])  # fmt: skip
 def test_the_key_is_asked_for_on_the_path_that_results(keyed: InProcess, path: str) -> None:
     assert httpx.get(keyed.url + path).status_code == 401
 
