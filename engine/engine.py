@@ -51,7 +51,12 @@ class Engine:
         self.chat_template = loaded.chat_template
         self.n_vocab: int = model.n_vocab
         self.facts = ModelFacts(
-            model.architecture, model.n_ctx_train, model.n_embd, loaded.n_weights, loaded.file_bytes
+            model.architecture,
+            model.n_ctx_train,
+            model.n_embd,
+            loaded.n_weights,
+            loaded.file_bytes,
+            model.pooling,
         )
         self.ctx_size: int = model.n_ctx_max if config.ctx_size is None else config.ctx_size
         _check_config(config, self.ctx_size, model.n_ctx_max)

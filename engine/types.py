@@ -9,6 +9,8 @@ from kernels.choice_row import STEPS
 if TYPE_CHECKING:
     import numpy as np
 
+    from engine.pooling import Pooling
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 
 
@@ -99,6 +101,7 @@ class ModelFacts(NamedTuple):
     n_embd: int
     n_weights: int  # in the file's tensors
     file_bytes: int  # of these tensors
+    pooling: "Pooling | None"  # what the file says of its embeddings, if it says something
 
 
 @dataclass(frozen=True)

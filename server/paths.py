@@ -19,6 +19,7 @@ _CHAT = f"{VERSION}/chat/completions"
 _TEXT = f"{VERSION}/completions"
 #: What other servers call these routes, by a word of their path; the first that fits.
 _WORDS = {"chat": _CHAT, "message": _CHAT, "response": _CHAT, "completion": _TEXT, "generate": _TEXT,
+          "embed": f"{VERSION}/embeddings",
           "model": f"{VERSION}/models", "tags": f"{VERSION}/models"}  # fmt: skip
 
 

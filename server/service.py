@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import ContextLengthError
+from engine.pooling import POOLINGS, Pooling
 from engine.text.messages import texts_of
 from server.disconnects import unless_disconnected
 from server.engine_thread import EngineThread
@@ -42,6 +43,7 @@ class Service:
         self.text_pool = TextPool()
         self.models = settings.aliases or (self.engine.name,)  # ids of the one model
         self.model_id = self.models[0]
+        self.pooling = pooling_of(settings.pooling, self.engine.facts.pooling)
         self.created = int(time.time())
         self.draining = False
         self.fingerprint = f"espalier-{package_version()}-{self._hash()}"
@@ -184,6 +186,11 @@ class Service:
             raise
         generation.close()
         return JSONResponse(envelope.whole(answers, generation))
+
+
+def pooling_of(chosen: str, of_file: Pooling | None) -> Pooling:
+    """The operator's, or the file's, or the last token's, which has seen all others."""
+    return next((pooling for pooling in POOLINGS if pooling == chosen), of_file or "last")
 
 
 def package_version() -> str:

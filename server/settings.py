@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import EspalierError
+from engine.pooling import POOLINGS
 from server.origins import ANY, host_name, parse_origin
 
 ENV_PREFIX = "ESPALIER_"
@@ -142,6 +143,11 @@ class Settings:
         str,
         unset="the model file's",
     )
+    pooling: str = setting(
+        "auto",
+        "How embeddings are made of a text's tokens: mean, last, cls (the first), or auto (the file's, else last).",
+        str,
+    )
     drain_seconds: float = setting(
         30.0, "For running requests to finish after SIGTERM.", float, unit="seconds"
     )
@@ -236,6 +242,8 @@ def _checked(settings: Settings) -> Settings:
             raise EspalierError(f"{name} is {getattr(settings, name)}; expected 0 to 999999 seconds")
     if not 0 < settings.ping_seconds < 1e6:
         raise EspalierError(f"ping_seconds is {settings.ping_seconds}; expected more than 0 seconds")
+    if settings.pooling not in ("auto", *POOLINGS):
+        raise EspalierError(f"--pooling is {settings.pooling!r}; expected auto, {', '.join(POOLINGS)}")
     for name in ("max_queue", "max_body_bytes", "max_connections"):
         if getattr(settings, name) < 1:
             raise EspalierError(f"{name} is {getattr(settings, name)}; expected at least 1")

@@ -82,6 +82,7 @@ def serve(
     experts: Annotated[str | None, _setting("experts")] = None,
     activations: Annotated[int | None, _setting("activations")] = None,
     chat_template: Annotated[str | None, _setting("chat_template")] = None,
+    pooling: Annotated[str | None, _setting("pooling")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
@@ -93,6 +94,7 @@ def serve(
         "kv_type": kv_type, "attention": attention, "kt_trellis": kt_trellis, "experts": experts,
         "activations": activations,
         "chat_template": chat_template,
+        "pooling": pooling,
         "drain_seconds": drain_seconds,
         "aliases": parse_list(",".join(alias)) if alias else None,
         "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.metadata_reader import MetadataReader
+from engine.pooling import Pooling
 from kernels.ops import Ops
 
 MAX_LAYERS = 1024
@@ -15,6 +16,8 @@ MAX_HEADS = 4096
 MAX_HEAD_DIM = 1024
 MAX_CONTEXT = 1 << 30  # positions are int32
 MAX_VOCAB = 1 << 24
+#: {arch}.pooling_type -> its name. 0 says nothing, 4 asks for a head that ranks, which no architecture here has.
+_POOLING_TYPES: dict[int, Pooling] = {1: "mean", 2: "cls", 3: "last"}
 ROPE_SCALINGS = ("none", "linear", "yarn")
 
 
@@ -49,6 +52,7 @@ class ModelConfig:
     rms_eps: float
     rope: RopeConfig
     sliding_window: int | None = None  # positions a token may attend to, its own included; None for all
+    pooling: Pooling | None = None  # how embeddings are made of hidden states, where the file says it
     n_extra_layers: int = 0  # in the file after the n_layer ones, for predicting further tokens (MTP)
 
     @property
@@ -104,6 +108,7 @@ def base_fields(
         "rms_eps": keys.number("attention.layer_norm_rms_epsilon", 0.0, 1.0),
         "rope": read_rope(keys, head_dim, n_ctx_train),
         "sliding_window": keys.integer("attention.sliding_window", 0, 1 << 32, default=0) or None,
+        "pooling": _POOLING_TYPES.get(keys.integer("pooling_type", 0, 4, default=0)),
         "n_extra_layers": n_extra_layers,
     }
 

@@ -45,4 +45,4 @@ def _model(service: Service, name: str) -> dict[str, Any]:
 
 def _capabilities(service: Service) -> list[str]:
     """In Ollama's words, which llama.cpp uses too."""
-    return ["completion", *(["insert"] if service.tokenizer.fill_middle is not None else [])]
+    return ["completion", "embedding", *(["insert"] if service.tokenizer.fill_middle is not None else [])]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from server.schemas.embeddings import EMBEDDING_FIELDS, EMBEDDINGS_FIELDS
 from server.schemas.field_table import FIELDS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.route_fields import DETOKENIZE, DETOKENIZE_FIELDS, TOKENIZE, TOKENIZE_FIELDS
@@ -36,6 +37,12 @@ OPERATIONS: dict[str, Operation] = {
     "/v1/completions": Operation("Completion", _COMPLETION, "Completion"),
     "/v1/chat/completions/render": Operation("RenderedRequest", _CHAT),
     "/v1/chat/completions/input_tokens": Operation("InputTokens", _CHAT),
+    "/v1/embeddings": Operation(
+        "Embeddings", Body("EmbeddingsRequest", EMBEDDINGS_FIELDS, {"input": "Hello!"})
+    ),
+    "/embedding": Operation(
+        "EmbeddingList", Body("EmbeddingRequest", EMBEDDING_FIELDS, {"content": "Hello!"})
+    ),
     "/apply-template": Operation("RenderedPrompt", _CHAT),
     "/tokenize": Operation(
         "Tokens",

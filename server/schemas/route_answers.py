@@ -3,7 +3,7 @@ them."""
 
 from typing import Any
 
-from server.schemas.json_schema import COUNT, IDS, TEXT, list_of, object_of, or_none, ref
+from server.schemas.json_schema import COUNT, IDS, NUMBER, TEXT, list_of, object_of, or_none, ref
 
 _BYTES: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
 _PIECE = {
@@ -12,6 +12,8 @@ _PIECE = {
 }
 _TOKEN = {"anyOf": [COUNT, object_of({"id": COUNT, "piece": _PIECE})], "description": "See with_pieces."}
 _TOKEN_STRS = {**or_none(list_of(TEXT)), "description": "With return_token_strs."}
+_VECTOR = list_of(NUMBER)
+_EMBEDDING = {"anyOf": [_VECTOR, TEXT], "description": "A text is the base64 of little-endian float32."}
 _FLAG: dict[str, Any] = {"type": "boolean"}
 
 #: Name -> schema, for components.schemas.
@@ -42,6 +44,17 @@ ROUTE_ANSWERS: dict[str, dict[str, Any]] = {
             "stream": _FLAG,
         }
     ),
+    "Embeddings": object_of(
+        {
+            "object": {"const": "list"},
+            "model": TEXT,
+            "data": list_of(
+                object_of({"object": {"const": "embedding"}, "index": COUNT, "embedding": _EMBEDDING})
+            ),
+            "usage": object_of({"prompt_tokens": COUNT, "total_tokens": COUNT}),
+        }
+    ),
+    "EmbeddingList": list_of(object_of({"index": COUNT, "embedding": list_of(_VECTOR)})),
     "ModelList": object_of({"object": {"const": "list"}, "data": list_of(ref("Model"))}),
     "Model": object_of(
         {

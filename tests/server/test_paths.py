@@ -17,6 +17,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "chat/completions/render": CHAT,
     "chat/completions/input_tokens": CHAT,
     "apply-template": CHAT,
+    "embeddings": {"input": "the inn"},
+    "embedding": {"content": "the inn"},
     "tokenize": {"prompt": "the inn"},
     "detokenize": {"tokens": [5]},
     "completions": {"prompt": "the inn", "max_tokens": 1},
@@ -69,7 +71,8 @@ def test_the_root_says_what_is_served(server: ServerProcess) -> None:
         ("/v1/chat/completion", "POST /v1/chat/completions"),
         ("/api/tags", "GET /v1/models"),
         ("/healt", "GET /health"),
-        ("/v1/embeddings", "POST /v1/chat/completions"),
+        ("/api/embed", "POST /v1/embeddings"),
+        ("/v1/rerank", "POST /v1/chat/completions"),
     ],
 )
 def test_an_unknown_path_is_told_the_nearest_route(server: ServerProcess, path: str, route: str) -> None:

@@ -37,13 +37,26 @@ class HalfCache(transformers.DynamicCache):
 
 def oracle_logits(shape: Shape, weights: Mapping[str, Weight], token_ids: np.ndarray) -> np.ndarray:
     """float64 [n_tokens, n_vocab]. Quantized matrices enter as the plain numbers they stand for."""
+    model = _loaded(shape, weights)
+    with torch.no_grad():
+        return model(torch.from_numpy(token_ids)[None], cache=HalfCache()).logits[0].numpy()
+
+
+def oracle_hidden(shape: Shape, weights: Mapping[str, Weight], token_ids: np.ndarray) -> np.ndarray:
+    """The normed hidden states that the logits are made from: float64 [n_tokens, n_embd]."""
+    inner = _loaded(shape, weights).model
+    with torch.no_grad():
+        output = inner(torch.from_numpy(token_ids)[None], past_key_values=HalfCache())
+    return output.last_hidden_state[0].numpy()
+
+
+def _loaded(shape: Shape, weights: Mapping[str, Weight]) -> Any:
     model = _model(shape)
     state = {name: torch.from_numpy(plain(name, weight)) for name, weight in weights.items()}
     if shape.tied:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
-    with torch.no_grad():
-        return model(torch.from_numpy(token_ids)[None], cache=HalfCache()).logits[0].numpy()
+    return model
 
 
 def _model(shape: Shape) -> Any:

@@ -1,0 +1,142 @@
+"""POST /v1/embeddings and llama.cpp's /embedding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.pooling import POOLINGS, Pooling
+from server.errors import ApiError
+from server.schemas.fields import RequestField, Table, read_body
+from server.schemas.openai_fields import accepted, honoured, refused
+from server.schemas.values import BOOLEAN, PROMPT, TEXT, Kind, count, integer_of, text_of, wrong
+
+EMBEDDINGS, EMBEDDING = "embeddings", "embedding"
+MAX_INPUTS = 2048
+MAX_INPUT_TOKENS = 300_000  # of all inputs together; both limits are OpenAI's
+
+
+def _one_of(*names: str) -> Kind:
+    def read(value: Any, name: str) -> str:
+        if text_of(value, name) not in names:
+            raise wrong(name, f"one of {', '.join(names)}")
+        return str(value)
+
+    return Kind({"type": "string", "enum": list(names)}, read)
+
+
+def _norm(value: Any, name: str) -> bool:
+    """llama.cpp's norms: -1 none, 2 the Euclidean one. The others are nobody's embeddings."""
+    if integer_of(value, name) not in (-1, 2):
+        raise wrong(name, "2 (Euclidean) or -1 (none)")
+    return bool(value == 2)
+
+
+_INPUT = honoured(
+    "input content",
+    f"A text, token ids, or a list of either: an embedding for each, of at most {MAX_INPUTS} inputs with "
+    f"{MAX_INPUT_TOKENS} tokens together. A text gets BOS and EOS where the model adds them.",
+    kind=PROMPT,
+)
+_MODEL = honoured("model", "The served model; without it, the one that is served.", kind=TEXT)
+_FORMAT = honoured(
+    "encoding_format",
+    "`float` (the default) or `base64`: little-endian float32.",
+    kind=_one_of("float", "base64"),
+)
+_FIELDS: tuple[RequestField, ...] = (
+    honoured(
+        "dimensions",
+        "So many numbers from the front of each embedding, scaled to length 1 again; at most the model's width.",
+        kind=count(1),
+    ),
+    honoured(
+        "pooling",
+        "How a text's tokens become one vector: `mean` of all, the `last` one's, or the first one's (`cls`).",
+        kind=_one_of(*POOLINGS),
+    ),
+    honoured(
+        "normalize", "`false`: embeddings are as long as the model makes them.", kind=BOOLEAN, key="normalize"
+    ),
+    honoured(
+        "embd_normalize",
+        "llama.cpp's number for it: 2, or -1 for none.",
+        kind=Kind({"enum": [2, -1]}, _norm),
+        key="normalize",
+    ),
+    honoured("add_special_tokens", "`false`: texts get neither BOS nor EOS.", kind=BOOLEAN),
+    refused("messages", "an embedding of a chat: send its prompt as input"),
+    refused("truncate_prompt_tokens truncate truncation", "texts that are cut"),
+    refused("embed_dtype output_dtype", "numbers of another type", "float32", "float"),
+    refused("task task_type input_type prompt_name instruction prompt", "a text in front of the inputs"),
+    accepted("user", "Whose request it is does not change it."),
+    accepted("priority", "Requests are taken in the order in which they come."),
+)
+
+
+def _table(*fields: RequestField) -> Table:
+    return Table(tuple(field.on(route) for field in fields for route in (EMBEDDINGS, EMBEDDING)))
+
+
+EMBEDDINGS_FIELDS = _table(_MODEL, _INPUT, _FORMAT, *_FIELDS).of_route(EMBEDDINGS)
+EMBEDDING_FIELDS = _table(_MODEL, _INPUT, *_FIELDS).of_route(EMBEDDING)
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """pooling: None for the server's."""
+
+    model: str | None
+    inputs: list[str | list[int]]
+    base64: bool
+    dimensions: int | None
+    pooling: Pooling | None
+    normalize: bool
+    add_special: bool
+
+
+def embeddings_request(body: Mapping[str, Any]) -> EmbeddingRequest:
+    """Raises ApiError 400 naming the field."""
+    return _request(body, EMBEDDINGS_FIELDS)
+
+
+def embedding_request(body: Mapping[str, Any]) -> EmbeddingRequest:
+    """llama.cpp's. Raises ApiError 400 naming the field."""
+    return _request(body, EMBEDDING_FIELDS)
+
+
+def _request(body: Mapping[str, Any], known: Mapping[str, RequestField]) -> EmbeddingRequest:
+    values = read_body(body, known)
+    given = next((body[name] for name in _INPUT.names if body.get(name) is not None), None)
+    if given is None:
+        raise ApiError(400, "input is missing", param="input")
+    return EmbeddingRequest(
+        model=values.first("model"),
+        inputs=_inputs(values.first("input", given)),
+        base64=values.first("encoding_format") == "base64",
+        dimensions=values.first("dimensions"),
+        pooling=values.first("pooling"),
+        normalize=values.first("normalize", True),
+        add_special=values.first("add_special_tokens", True),
+    )
+
+
+def _inputs(value: Any) -> list[str | list[int]]:
+    """Raises ApiError for anything but a text, token ids, or a list of these."""
+    if isinstance(value, list) and value and not isinstance(value[0], str | list):
+        return [_ids(value)]
+    entries = value if isinstance(value, list) else [value]
+    if not 1 <= len(entries) <= MAX_INPUTS:
+        raise ApiError(400, f"input has {len(entries)} entries; 1 to {MAX_INPUTS} work", param="input")
+    return [text_of(entry, "input") if isinstance(entry, str) else _ids(entry) for entry in entries]
+
+
+def _ids(value: Any) -> list[int]:
+    if not isinstance(value, list) or not value:
+        raise wrong("input", "a text, token ids, or a list of these")
+    if len(value) > MAX_INPUT_TOKENS:
+        raise too_many_tokens()
+    return [integer_of(token_id, "input") for token_id in value]
+
+
+def too_many_tokens() -> ApiError:
+    return ApiError(400, f"the inputs have more than {MAX_INPUT_TOKENS} tokens together", param="input")
