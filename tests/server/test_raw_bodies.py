@@ -1,10 +1,16 @@
-"""Bodies no client library would send, at both endpoints: each is a small 4xx that says nothing of what was sent."""
+"""Bodies no client library would send, at every route that takes one: small 4xx that say nothing of what was sent."""
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from server.app import MODULES
+from server.paths import served
+from server.schemas.fields import Use
+from server.schemas.operations import OPERATIONS
 from support.server_process import ServerProcess
 
 SECRET = "SECRET-WORDS"  # in every body; never in an answer
@@ -74,11 +80,45 @@ NOT_JSON = {
 BODIES = DEEP | NOT_JSON
 
 
-@pytest.mark.parametrize("path", ["chat/completions", "completions"])
-@pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_no_request_is_a_small_4xx(server: ServerProcess, path: str, name: str) -> None:
+#: Every route of the application that takes a body.
+PATHS = sorted(
+    route.path for module in MODULES for route in served(module.router) if "POST" in (route.methods or ())
+)
+#: One of those that read the same fields.
+OF_EACH_BODY = sorted({told.body.name: path for path, told in OPERATIONS.items() if told.body}.values())
+#: What no honoured field of any route may be.
+HOSTILE = {
+    "deep arrays": nested(900),
+    "deep objects": nested(900, *OBJECTS),
+    "deeper arrays": nested(30_000),
+    "many empty lists": f"[{','.join(['[]'] * 5000)}]",
+    "half a surrogate pair": f'"\\ud800{SECRET}"',
+    "a list of it": f'["\\udfff{SECRET}"]',
+    "a number without end": "1e999",
+    "a list of it, too": "[1e999]",
+    "a long integer": "9" * 4000,
+}
+
+
+def test_the_routes_that_take_a_body_are_found() -> None:
+    assert {"/v1/chat/completions", "/v1/completions", "/tokenize", "/v1/embeddings"} <= set(PATHS)
+    assert {path for path, told in OPERATIONS.items() if told.body is not None} == set(PATHS)
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
     headers = {"content-type": "application/json", "x-request-id": "mine"}
-    answer = httpx.post(f"{server.url}/v1/{path}", content=BODIES[name], headers=headers, timeout=20)
+    with httpx.Client(base_url=server.url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_is_no_request_is_a_small_4xx(client: httpx.Client, path: str, name: str) -> None:
+    is_small_4xx(client.post(path, content=BODIES[name]))
+
+
+def is_small_4xx(answer: httpx.Response) -> None:
     assert 400 <= answer.status_code < 500, answer.text[:300]
     assert len(answer.content) < 4096
     assert answer.headers["x-request-id"] == "mine"
@@ -86,3 +126,18 @@ def test_a_body_that_is_no_request_is_a_small_4xx(server: ServerProcess, path: s
     assert error["type"] == "invalid_request_error"
     for part in (SECRET, "0x7f", "/", "object at"):  # nor a path or an address of the server's
         assert part not in error["message"], error["message"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("path", OF_EACH_BODY)
+def test_a_hostile_value_of_any_field_is_no_accident(client: httpx.Client, path: str, name: str) -> None:
+    """A small 4xx; or an answer, where the value asks for nothing or is cut to what the engine counts."""
+    told = OPERATIONS[path].body
+    assert told is not None
+    for field_name, field in told.fields.items():
+        if field.use is Use.HONOURED:
+            others = {key: value for key, value in told.example.items() if key not in field.names}
+            text = json.dumps({"user": SECRET} | others)
+            answer = client.post(path, content=f'{text[:-1]}, "{field_name}": {HOSTILE[name]}}}'.encode())
+            if answer.status_code != 200:
+                is_small_4xx(answer)

@@ -46,7 +46,7 @@ def oracle_hidden(shape: Shape, weights: Mapping[str, Weight], token_ids: np.nda
     """The normed hidden states that the logits are made from: float64 [n_tokens, n_embd]."""
     inner = _loaded(shape, weights).model
     with torch.no_grad():
-        output = inner(torch.from_numpy(token_ids)[None], past_key_values=HalfCache())
+        output = inner(torch.from_numpy(token_ids)[None], cache=HalfCache())
     return output.last_hidden_state[0].numpy()
 
 
