@@ -9,6 +9,7 @@ from server.generations.choice import Ask
 from server.generations.prompts import Prompt
 from server.guiding import bad_words, guides_of
 from server.prompt_limits import encoding_limit, truncated
+from server.reading import Reading, reading_of
 from server.schemas.chat import ChatRequest
 from server.service import Service
 
@@ -22,14 +23,12 @@ class ChatPlan:
 
 async def plan(service: Service, request: Request, asked: ChatRequest) -> ChatPlan:
     """Raises RequestError and ApiError for what cannot be done."""
-    prompt = await _prompt(service, request, asked)
-    return ChatPlan(prompt, _ask(service, asked), _shape(asked))
-
-
-async def _prompt(service: Service, request: Request, asked: ChatRequest) -> Prompt:
     ctx_size = service.engine.ctx_size
-    prompt = await rendered(service, request, asked, encoding_limit(asked.truncation, ctx_size))
-    return truncated(prompt, asked.truncation, ctx_size, asked.params.max_tokens)
+    whole = await rendered(service, request, asked, encoding_limit(asked.truncation, ctx_size))
+    prompt = truncated(whole, asked.truncation, ctx_size, asked.params.max_tokens)
+    continued = _last_text(asked) if asked.continues_last else None
+    reading = reading_of(service.answer_format, (), whole.text or "", continued)
+    return ChatPlan(prompt, _ask(service, asked, reading), _shape(asked))
 
 
 async def rendered(service: Service, request: Request, asked: ChatRequest, limit: int) -> Prompt:
@@ -44,7 +43,7 @@ async def rendered(service: Service, request: Request, asked: ChatRequest, limit
     )
 
 
-def _ask(service: Service, asked: ChatRequest) -> Ask:
+def _ask(service: Service, asked: ChatRequest, reading: Reading | None) -> Ask:
     return Ask(
         params=asked.params,
         stops=(*asked.stops, *service.chat_template.stops),
@@ -55,7 +54,9 @@ def _ask(service: Service, asked: ChatRequest) -> Ask:
         prompt_logprobs=asked.prompt_logprobs,
         tells_prompt_logprobs=asked.prompt_logprobs is not None,
         progress=asked.progress,
+        reader=None if reading is None else reading.make,
         guide=guides_of([bad_words(service.tokenizer, asked.bad_words)]),
+        shown=() if reading is None else reading.shown,
     )
 
 

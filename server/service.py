@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import ContextLengthError
+from engine.answers.formats import format_of
 from engine.pooling import POOLINGS, Pooling
 from engine.text.messages import texts_of
 from server.disconnects import unless_disconnected
@@ -40,6 +41,11 @@ class Service:
         assert self.engine.chat_template is not None, "a served model has a template, if only the default"
         self.tokenizer = self.engine.tokenizer
         self.chat_template = self.engine.chat_template
+        self.answer_format = format_of(
+            self.chat_template.source,
+            tool_parser=settings.tool_parser,
+            reasoning_parser=settings.reasoning_parser,
+        )
         self.text_pool = TextPool()
         self.models = settings.aliases or (self.engine.name,)  # ids of the one model
         self.model_id = self.models[0]

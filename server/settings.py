@@ -12,6 +12,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from engine.answers.formats import AUTO, CALL_FORMATS
+from engine.answers.thoughts import THOUGHT_FORMATS
 from engine.errors import EspalierError
 from engine.pooling import POOLINGS
 from server.origins import ANY, host_name, parse_origin
@@ -116,6 +118,14 @@ class Settings:
         "The model's ids in the API, the first one its own; commas between several.",
         parse_list,
         unset="the file's stem",
+    )
+    tool_parser: str = setting(
+        AUTO,
+        f"How the model writes tool calls: auto (its template shows it), none, {', '.join(CALL_FORMATS)}.",
+        str,
+    )
+    reasoning_parser: str = setting(
+        AUTO, f"How the model writes its thoughts: auto, none, {', '.join(THOUGHT_FORMATS)}.", str
     )
     accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)
     api_keys: tuple[str, ...] = setting(

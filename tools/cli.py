@@ -83,6 +83,8 @@ def serve(
     activations: Annotated[int | None, _setting("activations")] = None,
     chat_template: Annotated[str | None, _setting("chat_template")] = None,
     pooling: Annotated[str | None, _setting("pooling")] = None,
+    tool_parser: Annotated[str | None, _setting("tool_parser")] = None,
+    reasoning_parser: Annotated[str | None, _setting("reasoning_parser")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
 ) -> None:
     """Serve MODEL at http://HOST:PORT/v1 until SIGTERM or Ctrl-C."""
@@ -95,6 +97,8 @@ def serve(
         "activations": activations,
         "chat_template": chat_template,
         "pooling": pooling,
+        "tool_parser": tool_parser,
+        "reasoning_parser": reasoning_parser,
         "drain_seconds": drain_seconds,
         "aliases": parse_list(",".join(alias)) if alias else None,
         "cors_origins": parse_origins(",".join(cors_origin)) if cors_origin else None,

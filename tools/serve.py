@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from engine import Engine, EngineConfig, EspalierError, LoadedModel, load_model
+from engine.answers.formats import format_of
 from engine.loading.placement import check_experts
 from engine.text.template_families import choose
 from server.main import bind, serve
@@ -40,6 +41,7 @@ def _load(settings: Settings) -> tuple[Engine, LoadedModel]:
     chosen = choose(settings.chat_template) if settings.chat_template is not None else None
     checked_kv_type(settings.kv_type)
     check_experts(settings.experts)
+    format_of("", tool_parser=settings.tool_parser, reasoning_parser=settings.reasoning_parser)
     ops = open_backend(settings.device, settings.threads, settings.activations, settings.attention)
     with progress_bar(f"loading {path.name}") as report:
         trellis = checked_trellis(settings.kt_trellis)
