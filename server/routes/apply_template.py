@@ -1,7 +1,8 @@
 """POST /apply-template: the prompt that a chat is answered from, as llama.cpp tells it."""
 
+import json
+
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server.body import read_request
@@ -19,4 +20,6 @@ async def apply_template(request: Request) -> Response:
     asked = await read_request(request, chat_request)
     service.model_named(asked.model)
     prompt = await chat_prompt(service, request, asked)
-    return JSONResponse({"prompt": prompt.text})
+    text = prompt.text or ""
+    body = await service.text_pool.run(len(text), lambda _: json.dumps({"prompt": text}))
+    return Response(body, media_type="application/json")

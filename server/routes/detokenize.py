@@ -1,9 +1,9 @@
 """POST /detokenize: the text of token ids, as llama.cpp calls it (`content`) and as vLLM does (`prompt`)."""
 
+import json
 import threading
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from server.body import read_request
@@ -21,15 +21,15 @@ async def detokenize(request: Request) -> Response:
     asked = await read_request(request, detokenize_request)
     service.model_named(asked.model)
 
-    def spelled(_: threading.Event) -> str:
+    def body(_: threading.Event) -> str:
         _check(asked, service.tokenizer.n_vocab)
-        return service.tokenizer.spelled(asked.token_ids)
+        text = json.dumps(service.tokenizer.spelled(asked.token_ids))
+        return f'{{"content": {text}, "prompt": {text}}}'
 
-    text = await service.text_pool.run(len(asked.token_ids), spelled)
-    return JSONResponse({"content": text, "prompt": text})
+    return Response(await service.text_pool.run(len(asked.token_ids), body), media_type="application/json")
 
 
 def _check(asked: DetokenizeRequest, n_vocab: int) -> None:
-    ids = asked.token_ids
-    if ids and (min(ids) < 0 or max(ids) >= n_vocab):
+    # An expression that other threads can come between, as they could not with min and max of a long list.
+    if any(not 0 <= token_id < n_vocab for token_id in asked.token_ids):
         raise ApiError(400, f"tokens has an id outside 0 to {n_vocab - 1}", param="tokens")

@@ -118,3 +118,13 @@ def test_a_models_name_may_have_a_slash(keyed: InProcess) -> None:
     headers = {"authorization": "Bearer secret"}
     for path in ("/v1/models/org/tiny", "/models/org/tiny/", "/v1/models/org%2Ftiny"):
         assert httpx.get(keyed.url + path, headers=headers).json()["id"] == "org/tiny"
+
+
+def test_every_route_asks_for_the_key_but_the_two_that_need_none(keyed: InProcess) -> None:
+    """The whole table: those that are added later, too."""
+    routes = [(method, route.path) for route in keyed.app.state.routes for method in route.methods or ()]
+    assert len(routes) > 20
+    for method, path in routes:
+        for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}):
+            answer = httpx.request(method, keyed.url + path.replace("{name:path}", "tiny"), headers=headers)
+            assert (answer.status_code == 401) == (path not in ("/health", "/ready")), (method, path)

@@ -2,17 +2,19 @@
 
 import json
 import random
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from engine import RequestError
 from engine.loading.gguf_file import GGUFFile
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from server.schemas.route_fields import MAX_TOKENS
-from support.in_process import InProcess, new_engine
+from server.token_json import json_list
+from support.interpreter_lock import share_of_longest_pause
 from support.server_process import ServerProcess
 
 CHAT = [{"role": "user", "content": "the inn"}]
@@ -36,12 +38,6 @@ def refused(server: ServerProcess, path: str, **body: Any) -> dict[str, Any]:
 def tokenizer(tiny_model: Path) -> Tokenizer:
     with GGUFFile.open(tiny_model) as file:
         return load_tokenizer(file.metadata)
-
-
-@pytest.fixture(scope="module")
-def keyed(tiny_model: Path) -> Iterator[InProcess]:
-    with InProcess(new_engine(tiny_model), api_keys=("secret",)) as running:
-        yield running
 
 
 def test_content_has_no_bos_and_prompt_has_it(server: ServerProcess, tokenizer: Tokenizer) -> None:
@@ -173,9 +169,15 @@ def test_the_tokenizer_s_facts_are_its_file_s(server: ServerProcess, tokenizer: 
     assert "messages" in info["chat_template"]
 
 
-@pytest.mark.parametrize(
-    "path", ["/tokenize", "/detokenize", "/apply-template", "/v1/chat/completions/render", "/tokenizer_info"]
-)
-def test_the_routes_need_the_key(keyed: InProcess, path: str) -> None:
-    for method in ("GET", "POST"):
-        assert httpx.request(method, keyed.url + path, json={}).status_code == 401
+def test_other_threads_run_while_long_lists_are_told(tokenizer: Tokenizer) -> None:
+    ids = list(range(tokenizer.n_vocab)) * 2000
+    assert share_of_longest_pause(lambda: json_list(ids, lambda i: {"id": i}, threading.Event())) < 0.6
+    assert share_of_longest_pause(lambda: tokenizer.spelled(ids)) < 0.6
+
+
+def test_nobody_works_on_for_a_client_that_has_left() -> None:
+    gone = threading.Event()
+    gone.set()
+    with pytest.raises(RequestError):
+        json_list([1, 2, 3], int, gone)
+    assert json_list([], int, gone) == "[]"
