@@ -4,6 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from server.schemas.field_table import FIELDS
+from server.schemas.fields import CHAT, Use
 from server.service import Service
 
 router = APIRouter()
@@ -45,4 +47,12 @@ def _model(service: Service, name: str) -> dict[str, Any]:
 
 def _capabilities(service: Service) -> list[str]:
     """In Ollama's words, which llama.cpp uses too."""
-    return ["completion", "embedding", *(["insert"] if service.tokenizer.fill_middle is not None else [])]
+    takes_tools = FIELDS.of_route(CHAT)["tools"].use is Use.HONOURED
+    has = {
+        "completion": True,
+        "embedding": True,
+        "insert": service.tokenizer.fill_middle is not None,
+        "tools": takes_tools and service.answer_format.calls is not None,
+        "thinking": service.answer_format.thoughts is not None,
+    }
+    return [name for name, here in has.items() if here]

@@ -51,6 +51,17 @@ def test_an_entry_says_how_long_a_request_may_be_and_what_the_model_is(server: S
     assert "completion" in entry["capabilities"]
 
 
+def test_capabilities_are_those_of_the_template_and_of_the_flags(tiny_model: Path, tmp_path: Path) -> None:
+    template = tmp_path / "thinks.jinja"
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}<think></think>")
+    flags = ("--chat-template", str(template))
+    with running_server(tiny_model, *flags) as thinks:
+        assert "thinking" in httpx.get(thinks.url + "/v1/models").json()["data"][0]["capabilities"]
+    with running_server(tiny_model, *flags, "--reasoning-parser", "none", "--tool-parser", "none") as plain:
+        found = httpx.get(plain.url + "/v1/models").json()["data"][0]["capabilities"]
+        assert found == ["completion", "embedding"]
+
+
 def test_props_tells_the_defaults_and_no_path(server: ServerProcess, tiny_model: Path) -> None:
     answer = httpx.get(server.url + "/props")
     props: dict[str, Any] = answer.json()
