@@ -11,8 +11,7 @@ from engine.pooling import Embedding, Pool, Pooling
 from server.disconnects import unless_disconnected
 from server.engine_thread import EngineThread, EventQueue
 from server.errors import ApiError
-from server.generations.prompts import Prompt
-from server.schemas.embeddings import MAX_INPUT_TOKENS, EmbeddingRequest, too_many_tokens
+from server.schemas.embeddings import MAX_INPUT_TOKENS, EmbeddingRequest, Input, too_many_tokens
 from server.service import Service
 
 _NO_ANSWER = SamplingParams(max_tokens=0)
@@ -48,22 +47,31 @@ async def _prompts(service: Service, request: Request, asked: EmbeddingRequest) 
     n_tokens = 0
     try:
         for entry in asked.inputs:
-            prompt = (
-                Prompt(entry) if isinstance(entry, list) else await _encoded(service, request, asked, entry)
-            )
-            n_tokens += len(prompt.token_ids)
+            token_ids = await _encoded(service, request, asked, entry)
+            n_tokens += len(token_ids)
             if n_tokens > MAX_INPUT_TOKENS:
                 raise too_many_tokens()
-            service.engine.validate(prompt.token_ids, _NO_ANSWER)
-            prompts.append(prompt.token_ids)
+            service.engine.validate(token_ids, _NO_ANSWER)
+            prompts.append(token_ids)
     except RequestError as error:
         error.param = "input"
         raise
     return prompts
 
 
-async def _encoded(service: Service, request: Request, asked: EmbeddingRequest, text: str) -> Prompt:
-    return await service.encode_text(request, text, add_special=asked.add_special, parse_special=False)
+async def _encoded(
+    service: Service, request: Request, asked: EmbeddingRequest, entry: Input
+) -> Sequence[int]:
+    """Only a text at the front gets what the model adds to texts."""
+    token_ids: list[int] = []
+    for i, part in enumerate([entry] if isinstance(entry, str) else entry):
+        if isinstance(part, int):
+            token_ids.append(part)
+        else:
+            adds = asked.add_special and i == 0
+            prompt = await service.encode_text(request, part, add_special=adds, parse_special=False)
+            token_ids += prompt.token_ids
+    return token_ids
 
 
 class Batch:

@@ -8,11 +8,14 @@ from engine.pooling import POOLINGS, Pooling
 from server.errors import ApiError
 from server.schemas.fields import RequestField, Table, read_body
 from server.schemas.openai_fields import accepted, honoured, refused
-from server.schemas.values import BOOLEAN, PROMPT, TEXT, Kind, count, integer_of, text_of, wrong
+from server.schemas.values import BOOLEAN, TEXT, Kind, count, integer_of, text_of, wrong
 
 EMBEDDINGS, EMBEDDING = "embeddings", "embedding"
 MAX_INPUTS = 2048
 MAX_INPUT_TOKENS = 300_000  # of all inputs together; both limits are OpenAI's
+MAX_TEXT_PARTS = 64  # among the token ids of one input
+
+Input = str | list[int | str]  # a text; token ids, with texts among them
 
 
 def _one_of(*names: str) -> Kind:
@@ -31,11 +34,18 @@ def _norm(value: Any, name: str) -> bool:
     return bool(value == 2)
 
 
+_TEXT_OR_IDS: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "object", "description": '{"content": [text parts]}'},
+]
+_MIXED = {"type": "array", "items": {"anyOf": [{"type": "integer"}, *_TEXT_OR_IDS]}}
+INPUT = Kind({"anyOf": [*_TEXT_OR_IDS, _MIXED, {"type": "array", "items": _MIXED}]}, lambda value, _: value)
+
 _INPUT = honoured(
     "input content",
     f"A text, token ids, or a list of either: an embedding for each, of at most {MAX_INPUTS} inputs with "
     f"{MAX_INPUT_TOKENS} tokens together. A text gets BOS and EOS where the model adds them.",
-    kind=PROMPT,
+    kind=INPUT,
 )
 _MODEL = honoured("model", "The served model; without it, the one that is served.", kind=TEXT)
 _FORMAT = honoured(
@@ -86,7 +96,7 @@ class EmbeddingRequest:
     """pooling: None for the server's."""
 
     model: str | None
-    inputs: list[str | list[int]]
+    inputs: list[Input]
     base64: bool
     dimensions: int | None
     pooling: Pooling | None
@@ -120,22 +130,41 @@ def _request(body: Mapping[str, Any], known: Mapping[str, RequestField]) -> Embe
     )
 
 
-def _inputs(value: Any) -> list[str | list[int]]:
-    """Raises ApiError for anything but a text, token ids, or a list of these."""
-    if isinstance(value, list) and value and not isinstance(value[0], str | list):
-        return [_ids(value)]
-    entries = value if isinstance(value, list) else [value]
+def _inputs(value: Any) -> list[Input]:
+    """Raises ApiError for anything but an input or a list of inputs. A list with bare token ids is one."""
+    is_one = not isinstance(value, list) or any(isinstance(entry, int | float) for entry in value)
+    entries = [value] if is_one else value
     if not 1 <= len(entries) <= MAX_INPUTS:
         raise ApiError(400, f"input has {len(entries)} entries; 1 to {MAX_INPUTS} work", param="input")
-    return [text_of(entry, "input") if isinstance(entry, str) else _ids(entry) for entry in entries]
+    return [_input(entry) for entry in entries]
 
 
-def _ids(value: Any) -> list[int]:
+def _input(value: Any) -> Input:
+    if isinstance(value, dict):
+        value = _text_of_object(value)
+    if isinstance(value, str):
+        return text_of(value, "input")
     if not isinstance(value, list) or not value:
         raise wrong("input", "a text, token ids, or a list of these")
     if len(value) > MAX_INPUT_TOKENS:
         raise too_many_tokens()
-    return [integer_of(token_id, "input") for token_id in value]
+    if sum(isinstance(part, str) for part in value) > MAX_TEXT_PARTS:
+        raise ApiError(400, f"an input has more than {MAX_TEXT_PARTS} texts among its ids", param="input")
+    return [text_of(p, "input") if isinstance(p, str) else integer_of(p, "input") for p in value]
+
+
+def _text_of_object(value: Mapping[str, Any]) -> str:
+    """llama.cpp's {"prompt_string": text} and {"content": [text parts]}."""
+    parts = value.get("content")
+    if "prompt_string" in value:
+        return text_of(value["prompt_string"], "input.prompt_string")
+    if not isinstance(parts, list) or not all(_is_text_part(part) for part in parts):
+        raise wrong("input", "a text, token ids, or an object with a list of text parts as content")
+    return "".join(text_of(part["text"], "input.content") for part in parts)
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def too_many_tokens() -> ApiError:

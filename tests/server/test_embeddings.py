@@ -90,6 +90,23 @@ def test_texts_ids_and_lists_of_both_are_taken(server: ServerProcess) -> None:
     )
 
 
+def test_llama_cpp_s_inputs_are_taken(server: ServerProcess) -> None:
+    """Objects, and texts among ids: a list with bare ids is one input."""
+    [expected] = vectors(server.url, input="the inn")
+    parts = {"content": [{"type": "text", "text": "the "}, {"type": "text", "text": "inn"}]}
+    for given in ({"prompt_string": "the inn"}, parts, [parts], ["the inn", {"prompt_string": "the inn"}]):
+        for vector in vectors(server.url, input=given):
+            np.testing.assert_array_equal(vector, expected)
+    ids = [
+        httpx.post(server.url + "/tokenize", json=body).json()["tokens"]
+        for body in ({"prompt": "the"}, {"content": "inn"})
+    ]
+    mixed = ["the", 7, 8, "inn"]
+    whole = [*ids[0], 7, 8, *ids[1]]
+    np.testing.assert_array_equal(vectors(server.url, input=mixed), vectors(server.url, input=whole))
+    assert vectors(server.url, input=[mixed, [5, "the", 6], "a"]).shape == (3, N_EMBD)
+
+
 def test_base64_is_the_same_numbers_as_little_endian_float32(server: ServerProcess) -> None:
     [entry] = embed(server.url, input="the inn", encoding_format="base64")["data"]
     decoded = np.frombuffer(base64.b64decode(entry["embedding"]), "<f4")
@@ -171,8 +188,12 @@ def test_pooling_is_the_request_s_else_the_server_s_else_the_file_s(tmp_path: Pa
         ({"input": False}, "input"),
         ({"input": 5}, "input"),
         ({"input": [[]]}, "input"),
-        ({"input": ["a", 5]}, "input"),
-        ({"input": [5, "a"]}, "input"),
+        ({"input": ["a", True]}, "input"),
+        ({"input": [5, None]}, "input"),
+        ({"input": [5, *["a"] * 65]}, "input"),
+        ({"input": {"content": "a"}}, "input"),
+        ({"input": {"content": [{"type": "image_url", "image_url": {"url": "a"}}]}}, "input"),
+        ({"input": {"prompt_string": 5}}, "input.prompt_string"),
         ({"input": [[5, [5]]]}, "input"),
         ({"input": [-1]}, "input"),
         ({"input": [10**9]}, "input"),
