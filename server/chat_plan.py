@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from engine.constraints import Constraint
 from server.envelopes.chat import ChatShape
 from server.generations.choice import Ask
 from server.generations.prompts import Prompt
-from server.guiding import bad_words, guides_of
+from server.guiding import bad_words, form, guides_of
 from server.prompt_limits import encoding_limit, truncated
 from server.reading import Reading, reading_of
 from server.schemas.chat import ChatRequest
@@ -23,12 +24,13 @@ class ChatPlan:
 
 async def plan(service: Service, request: Request, asked: ChatRequest) -> ChatPlan:
     """Raises RequestError and ApiError for what cannot be done."""
+    constraint = await service.compiled(request, asked.constraint)
     ctx_size = service.engine.ctx_size
     whole = await rendered(service, request, asked, encoding_limit(asked.truncation, ctx_size))
     prompt = truncated(whole, asked.truncation, ctx_size, asked.params.max_tokens)
     continued = _last_text(asked) if asked.continues_last else None
     reading = reading_of(service.answer_format, (), whole.text or "", continued)
-    return ChatPlan(prompt, _ask(service, asked, reading), _shape(asked))
+    return ChatPlan(prompt, _ask(service, asked, reading, constraint), _shape(asked))
 
 
 async def rendered(service: Service, request: Request, asked: ChatRequest, limit: int) -> Prompt:
@@ -43,7 +45,7 @@ async def rendered(service: Service, request: Request, asked: ChatRequest, limit
     )
 
 
-def _ask(service: Service, asked: ChatRequest, reading: Reading | None) -> Ask:
+def _ask(service: Service, asked: ChatRequest, reading: Reading | None, constraint: Constraint | None) -> Ask:
     return Ask(
         params=asked.params,
         stops=(*asked.stops, *service.chat_template.stops),
@@ -55,7 +57,7 @@ def _ask(service: Service, asked: ChatRequest, reading: Reading | None) -> Ask:
         tells_prompt_logprobs=asked.prompt_logprobs is not None,
         progress=asked.progress,
         reader=None if reading is None else reading.make,
-        guide=guides_of([bad_words(service.tokenizer, asked.bad_words)]),
+        guide=guides_of([bad_words(service.tokenizer, asked.bad_words), form(service.tokenizer, constraint)]),
         shown=() if reading is None else reading.shown,
     )
 

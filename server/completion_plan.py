@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 
+from engine.constraints import Constraint
 from engine.text.fill_middle import FillMiddle
 from server.envelopes.openai import Shape
 from server.errors import ApiError
 from server.generations.choice import Ask
 from server.generations.prompts import Prompt
-from server.guiding import bad_words, guides_of
+from server.guiding import bad_words, form, guides_of
 from server.prompt_limits import encoding_limit, truncated
 from server.schemas.completions import CompletionRequest
 from server.service import Service
@@ -24,8 +25,9 @@ class CompletionPlan:
 
 async def plan(service: Service, request: Request, asked: CompletionRequest) -> CompletionPlan:
     """Raises RequestError and ApiError for what cannot be done."""
+    constraint = await service.compiled(request, asked.constraint)
     prompts = [await _prompt(service, request, asked, prompt) for prompt in asked.prompts]
-    return CompletionPlan(prompts, _ask(service, asked), _shape(asked))
+    return CompletionPlan(prompts, _ask(service, asked, constraint), _shape(asked))
 
 
 async def _prompt(
@@ -68,7 +70,7 @@ async def _with_suffix(
     return Prompt([*bos, *tokens.prompt(before.token_ids, after.token_ids)])
 
 
-def _ask(service: Service, asked: CompletionRequest) -> Ask:
+def _ask(service: Service, asked: CompletionRequest, constraint: Constraint | None) -> Ask:
     params = asked.params
     if asked.best_of > asked.n and params.logprobs is None:
         params = replace(params, logprobs=0)  # the likeliest answers are known by them
@@ -85,7 +87,7 @@ def _ask(service: Service, asked: CompletionRequest) -> Ask:
         prompt_logprobs=max(wanted, default=None),
         tells_prompt_logprobs=asked.prompt_logprobs is not None,
         progress=asked.progress,
-        guide=guides_of([bad_words(service.tokenizer, asked.bad_words)]),
+        guide=guides_of([bad_words(service.tokenizer, asked.bad_words), form(service.tokenizer, constraint)]),
     )
 
 

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from engine.constraints import Constraint
 from engine.guides.bad_words import BadWords
 from engine.guides.combined import together
 from engine.guides.guide import Guide
 from engine.text.tokenizer import Tokenizer
+from server.generations.prompts import Prompt
 
-MakeGuide = Callable[[], Guide]
+MakeGuide = Callable[[Prompt], Guide]
 
 
-def guides_of(makers: Sequence[MakeGuide | None]) -> Callable[[], Guide | None] | None:
+def guides_of(makers: Sequence[MakeGuide | None]) -> Callable[[Prompt], Guide | None] | None:
     """One maker for all of them; None where nothing restricts."""
     given = [make for make in makers if make is not None]
     if not given:
         return None
-    return lambda: together([make() for make in given])
+    return lambda prompt: together([make(prompt) for make in given])
 
 
 def bad_words(tokenizer: Tokenizer, words: Iterable[str]) -> MakeGuide | None:
@@ -25,4 +27,14 @@ def bad_words(tokenizer: Tokenizer, words: Iterable[str]) -> MakeGuide | None:
         return tuple(tokenizer.encode(text, add_special=False, parse_special=False))
 
     sequences = {ids(text) for word in words for text in (word, f" {word.lstrip()}")} - {()}
-    return (lambda: BadWords(sorted(sequences))) if sequences else None
+    return (lambda _: BadWords(sorted(sequences))) if sequences else None
+
+
+def form(tokenizer: Tokenizer, constraint: Constraint | None) -> MakeGuide | None:
+    """None for an answer of any form."""
+
+    def made(prompt: Prompt) -> Guide:
+        assert constraint is not None
+        return constraint.guide(hides_space=prompt.hides_space(tokenizer))
+
+    return None if constraint is None else made

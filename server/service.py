@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from engine import ContextLengthError
 from engine.answers.formats import format_of
+from engine.constraints import Compiler, Constraint, ConstraintSpec
 from engine.pooling import POOLINGS, Pooling
 from engine.text.messages import texts_of
 from server.disconnects import unless_disconnected
@@ -47,6 +48,7 @@ class Service:
             reasoning_parser=settings.reasoning_parser,
         )
         self.text_pool = TextPool()
+        self._compiler = Compiler(self.tokenizer, self.tokenizer.eos_ids)
         self.models = settings.aliases or (self.engine.name,)  # ids of the one model
         self.model_id = self.models[0]
         self.pooling = pooling_of(settings.pooling, self.engine.facts.pooling)
@@ -152,6 +154,14 @@ class Service:
         except ContextLengthError as error:
             error.param = "messages"
             raise
+
+    async def compiled(self, request: Request, spec: ConstraintSpec | None) -> Constraint | None:
+        """The form of a request's answers. Raises RequestError naming the part that no answer can be guided by."""
+        if spec is None:
+            return None
+        return await unless_disconnected(
+            request, lambda: self.text_pool.run_form(lambda gone: self._compiler.compile(spec, gone))
+        )
 
     async def _apart(
         self,

@@ -47,7 +47,7 @@ class Ask:
     tells_prompt_logprobs: bool = False
     progress: bool = False
     reader: Callable[[], Reader] | None = None
-    guide: Callable[[], Guide | None] | None = None
+    guide: Callable[[Prompt], Guide | None] | None = None
     shown: tuple[str, ...] = ()
 
 
@@ -64,8 +64,7 @@ class Choice:
         self.prompt_logprobs: list[TokenLogprobs] = []
         self._tokenizer = tokenizer
         self._ask = ask
-        token_ids = prompt.token_ids
-        skips_space = bool(token_ids) and tokenizer.adds_space_after(token_ids[-1])
+        skips_space = prompt.hides_space(tokenizer)
         self._text = TextStream(
             tokenizer,
             ask.stops,

@@ -71,7 +71,7 @@ class Generation:
             params,
             self._events,
             reads=PromptReads(logprobs=reads, progress=ask.progress and choice.index == 0),
-            guide=ask.guide() if ask.guide is not None else None,
+            guide=ask.guide(choice.prompt) if ask.guide is not None else None,
         )
 
     def close(self) -> None:

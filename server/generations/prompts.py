@@ -16,6 +16,10 @@ class Prompt(NamedTuple):
     token_ids: Sequence[int]
     text: str | None = None
 
+    def hides_space(self, tokenizer: Tokenizer) -> bool:
+        """Whether the space that a token may put in front of the answer is not shown to the client."""
+        return bool(self.token_ids) and tokenizer.adds_space_after(self.token_ids[-1])
+
 
 def shown_prompt(tokenizer: Tokenizer, prompt: Prompt) -> str:
     """Control tokens among ids print nothing, as in an answer; a text shows what it spells."""

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine import SamplingParams
+from engine.constraints import ConstraintSpec
 from server.errors import ApiError
+from server.schemas.constraints import constraint_of
 from server.schemas.fields import Values
 from server.schemas.values import MAX_CHOICES, MAX_COUNT, MAX_STOPS
 
@@ -50,6 +52,7 @@ class GenerationRequest:
     stops: tuple[str, ...]
     keeps_stop: bool
     bad_words: tuple[str, ...]
+    constraint: ConstraintSpec | None
     params: SamplingParams
     n: int
     logprobs: int | None
@@ -75,6 +78,7 @@ def generation_fields(
         "stops": _stops(values),
         "keeps_stop": values.first("include_stop_str_in_output", False),
         "bad_words": tuple(values.first("bad_words", ())),
+        "constraint": constraint_of(values),
         "params": _params(values, default_max_tokens, logprobs),
         "n": values.first("n", 1),
         "logprobs": logprobs,

@@ -191,7 +191,6 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
         idle=_no_function_may_be_called,
     ),
     refused("function_call", "the choice of a function", "none", "auto"),
-    refused("response_format", "a form that the answer must have", {"type": "text"}),
     refused("modalities", "answers that are not text", ["text"]),
     refused("audio", "spoken answers"),
     refused("store", "a store of answers"),

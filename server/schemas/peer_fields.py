@@ -153,14 +153,12 @@ _LENGTH: tuple[RequestField, ...] = (
 
 _CONSTRAINTS: tuple[RequestField, ...] = (
     refused(
-        "grammar grammar_string grammar_lazy grammar_triggers ebnf json_schema format regex regex_pattern "
-        "structural_tag structured_outputs guided_json guided_regex guided_choice guided_grammar guided_json_object",
-        "a form that the answer must have",
+        "grammar_lazy grammar_triggers", "a grammar that begins within the answer: send a structural_tag"
     ),
-    accepted(
-        "guided_decoding_backend guided_whitespace_pattern preserved_tokens grammar_retain_state",
-        "Act with a grammar, which is refused.",
-    ),
+    refused("guided_whitespace_pattern", "white space of the client's own in JSON"),
+    accepted("guided_decoding_backend", "There is one."),
+    accepted("preserved_tokens", "Acts with `grammar_lazy`, which is refused."),
+    accepted("grammar_retain_state", "Every answer begins its form anew."),
     honoured("allowed_token_ids allowed_tokens", "No other token can be chosen.", kind=TOKEN_IDS),
     honoured(
         "bad_words",
