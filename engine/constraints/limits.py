@@ -6,7 +6,7 @@ from llguidance import LLParserLimits
 
 # Sizes, looked at before anything is compiled.
 MAX_DEPTH = 64  # objects and lists within each other in a schema; groups within each other in a pattern
-MAX_NODES = 20_000  # values in a schema
+MAX_NODES = 8_000  # values in a schema
 MAX_CHARACTERS = 1 << 18  # of all texts in a schema, or of all choices
 MAX_ENUM = 5_000  # entries of one enum, and choices
 MAX_PATTERN = 1 << 14  # characters of a regular expression
@@ -14,6 +14,7 @@ MAX_GRAMMAR = 1 << 16  # characters of a grammar
 MAX_GROUPS = 2_000  # in a pattern
 MAX_RULES = 1_000  # in a grammar
 MAX_REPEATS = 1_000  # a count in a pattern's or a grammar's {n,m}; RE2 has the same
+MAX_TOGETHER = 8  # patterns that one text must match: their machines multiply
 MAX_LEAST = 10_000  # minLength, minItems, minProperties
 MAX_MOST = 1_000_000  # maxLength, maxItems, maxProperties
 MAX_MULTIPLE = 10_000  # the digits of multipleOf as one number: a machine has as many states
@@ -21,7 +22,7 @@ MAX_INTEGER = (1 << 63) - 1
 MAX_TAGS = 128  # of a structural tag
 
 # What the compiler may use of processor and memory, in a process of its own (judge.py).
-CPU_SECONDS = 0.4
+CPU_SECONDS = 0.25
 MEMORY_BYTES = 128 << 20  # beyond what the process has without a form
 
 # Of llguidance, for compiling and for every step of an answer: a step that needs more ends its request.

@@ -17,6 +17,7 @@ from engine.constraints.limits import (
     MAX_MOST,
     MAX_MULTIPLE,
     MAX_NODES,
+    MAX_TOGETHER,
 )
 from engine.constraints.spec import invalid
 from engine.constraints.text_checks import check_pattern
@@ -93,6 +94,10 @@ def _check_keywords(root: Any, path: str, schema: Mapping[str, Any]) -> None:
     if isinstance(schema.get("patternProperties"), dict):
         for pattern in schema["patternProperties"]:
             check_pattern(pattern, f"{path}.patternProperties")
+    if isinstance(schema.get("allOf"), list):
+        patterns = [part for part in schema["allOf"] if isinstance(part, dict) and "pattern" in part]
+        if len(patterns) > MAX_TOGETHER:
+            raise invalid(f"{path}.allOf", f"has more than {MAX_TOGETHER} patterns for one text")
     if isinstance(schema.get("multipleOf"), int | float):
         _check_multiple(schema["multipleOf"], f"{path}.multipleOf")
     if isinstance(schema.get("$ref"), str):

@@ -261,7 +261,7 @@ def in_a(schema):
 
 #: What is asked for, the part that is named, and what is said of it.
 BOMBS = {
-    "alternatives within alternatives": ("json_schema", _nested(11), "form.oneOf", "anyOf"),
+    "alternatives within alternatives": ("json_schema", _nested(9), "form.oneOf", "anyOf"),
     "too deep": (
         "json_schema",
         _nested(12)["oneOf"] and json.loads('{"items":' * 70 + "{}" + "}" * 70),
@@ -305,6 +305,12 @@ BOMBS = {
     "patterns at once": (
         "json_schema",
         {"allOf": [{"type": "string", "pattern": f"a{{{i}}}"} for i in range(1, 60)]},
+        "form.allOf",
+        "8 patterns",
+    ),
+    "patterns far apart": (
+        "json_schema",
+        in_a({"allOf": [{"allOf": [{"type": "string", "pattern": f"a{{{i}}}"}]} for i in range(1, 60)]}),
         "form",
         "takes longer",
     ),
@@ -318,7 +324,7 @@ BOMBS = {
         "json_schema",
         {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(6000)}},
         "form",
-        "memory|longer",
+        "8000 values",
     ),
     "many texts at least": (
         "json_schema",
