@@ -8,11 +8,12 @@ from engine.constraints import Constraint
 from server.envelopes.chat import ChatShape
 from server.generations.choice import Ask
 from server.generations.prompts import Prompt
-from server.guiding import bad_words, form, guides_of
+from server.guiding import after_thoughts, bad_words, form, guides_of
 from server.prompt_limits import encoding_limit, truncated
-from server.reading import Reading, reading_of
+from server.reading import NO_THOUGHTS, ThoughtsOf, reading_of
 from server.schemas.chat import ChatRequest
 from server.service import Service
+from server.tool_calls import compiled_calls, told_messages
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,31 @@ class ChatPlan:
 
 async def plan(service: Service, request: Request, asked: ChatRequest) -> ChatPlan:
     """Raises RequestError and ApiError for what cannot be done."""
-    constraint = await service.compiled(request, asked.constraint)
+    constraint = await compiled_calls(service, request, asked.tool_use, asked.constraint)
     ctx_size = service.engine.ctx_size
     whole = await rendered(service, request, asked, encoding_limit(asked.truncation, ctx_size))
     prompt = truncated(whole, asked.truncation, ctx_size, asked.params.max_tokens)
-    continued = _last_text(asked) if asked.continues_last else None
-    reading = reading_of(service.answer_format, (), whole.text or "", continued)
-    return ChatPlan(prompt, _ask(service, asked, reading, constraint), _shape(asked))
+    thoughts = ThoughtsOf.prompt(service.answer_format.thoughts, whole.text or "", _continued(asked))
+    return ChatPlan(prompt, _ask(service, asked, thoughts, constraint), _shape(asked))
 
 
 async def rendered(service: Service, request: Request, asked: ChatRequest, limit: int) -> Prompt:
     """The whole prompt. Raises ContextLengthError where it has `limit` tokens."""
+    messages, tools = told_messages(service, asked.messages, asked.tool_use)
     return await service.encode_chat(
         request,
-        asked.messages,
-        asked.template_variables,
+        messages,
+        {**(service.settings.chat_template_kwargs or {}), **asked.thinking.variables, **tools},
         add_generation_prompt=asked.add_generation_prompt,
         continues_last=asked.continues_last,
         limit=limit,
     )
 
 
-def _ask(service: Service, asked: ChatRequest, reading: Reading | None, constraint: Constraint | None) -> Ask:
+def _ask(service: Service, asked: ChatRequest, thoughts: ThoughtsOf, constraint: Constraint | None) -> Ask:
+    told = thoughts if asked.thinking.told != "inline" else NO_THOUGHTS
+    reading = reading_of(told, service.answer_format.calls, asked.tool_use.tools)
+    shaped = form(service.tokenizer, constraint)
     return Ask(
         params=asked.params,
         stops=(*asked.stops, *service.chat_template.stops),
@@ -57,9 +61,18 @@ def _ask(service: Service, asked: ChatRequest, reading: Reading | None, constrai
         tells_prompt_logprobs=asked.prompt_logprobs is not None,
         progress=asked.progress,
         reader=None if reading is None else reading.make,
-        guide=guides_of([bad_words(service.tokenizer, asked.bad_words), form(service.tokenizer, constraint)]),
+        guide=guides_of(
+            [
+                bad_words(service.tokenizer, asked.bad_words),
+                after_thoughts(service.tokenizer, thoughts, asked.thinking.budget, shaped),
+            ]
+        ),
         shown=() if reading is None else reading.shown,
     )
+
+
+def _continued(asked: ChatRequest) -> str | None:
+    return _last_text(asked) if asked.continues_last else None
 
 
 def _shape(asked: ChatRequest) -> ChatShape:
@@ -70,6 +83,9 @@ def _shape(asked: ChatRequest) -> ChatShape:
         token_ids=asked.token_ids,
         timings=asked.timings,
         ids_as_tokens=asked.ids_as_tokens,
+        hides_thoughts=asked.thinking.told == "hidden",
+        is_legacy=asked.tool_use.is_legacy,
+        is_named=asked.tool_use.named is not None,
         prefix=_last_text(asked) if asked.echo else "",
     )
 

@@ -6,8 +6,10 @@ from engine.constraints import Constraint
 from engine.guides.bad_words import BadWords
 from engine.guides.combined import together
 from engine.guides.guide import Guide
+from engine.guides.thoughts import ThoughtGuide, ThoughtTokens
 from engine.text.tokenizer import Tokenizer
 from server.generations.prompts import Prompt
+from server.reading import ThoughtsOf
 
 MakeGuide = Callable[[Prompt], Guide]
 
@@ -38,3 +40,25 @@ def form(tokenizer: Tokenizer, constraint: Constraint | None) -> MakeGuide | Non
         return constraint.guide(hides_space=prompt.hides_space(tokenizer))
 
     return None if constraint is None else made
+
+
+def after_thoughts(
+    tokenizer: Tokenizer, thoughts: ThoughtsOf, budget: int | None, shaped: MakeGuide | None
+) -> MakeGuide | None:
+    """A form begins after the thoughts, which end when their budget is used up. Both at most."""
+    marks = thoughts.marks
+    if marks is None or (budget is None and (shaped is None or not thoughts.may_be)):
+        return shaped
+    tokens = ThoughtTokens.of(tokenizer, marks)
+
+    def made(prompt: Prompt) -> Guide:
+        return ThoughtGuide(
+            tokenizer,
+            tokens,
+            starts_thinking=thoughts.is_open,
+            may_think=thoughts.may_be,
+            budget=budget,
+            inner=None if shaped is None else shaped(prompt),
+        )
+
+    return made

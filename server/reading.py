@@ -3,10 +3,35 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.answers.formats import AnswerFormat
+from engine.answers.calls.reading import CallFormat
 from engine.answers.reader import AnswerReader
-from engine.answers.thoughts import ends_thinking, starts_thinking
+from engine.answers.thoughts import ThoughtMarks, ends_thinking, is_thought_over, starts_thinking
 from engine.answers.tool import Tool
+
+
+@dataclass(frozen=True)
+class ThoughtsOf:
+    """What the thoughts of an answer can be. marks: None where the model writes none.
+
+    is_open: the prompt has opened one. may_be: it has not ended one, so that the answer may open one.
+    """
+
+    marks: ThoughtMarks | None
+    is_open: bool = False
+    may_be: bool = False
+
+    @classmethod
+    def prompt(cls, marks: ThoughtMarks | None, text: str, continued: str | None) -> "ThoughtsOf":
+        """text: the rendered prompt. continued: the message that the answer continues; None: it begins a new one."""
+        if marks is None:
+            return NO_THOUGHTS
+        if continued is not None:
+            is_open = ends_thinking(marks, continued)
+            return cls(marks, is_open, may_be=is_open or not continued)
+        return cls(marks, starts_thinking(marks, text), may_be=not is_thought_over(marks, text))
+
+
+NO_THOUGHTS = ThoughtsOf(None)
 
 
 @dataclass(frozen=True)
@@ -15,26 +40,18 @@ class Reading:
 
     make: Callable[[], AnswerReader]
     shown: tuple[str, ...]
-    starts_thinking: bool
 
 
-def reading_of(
-    answer_format: AnswerFormat, tools: Sequence[Tool], prompt_text: str, continued: str | None
-) -> Reading | None:
-    """None where an answer is content alone. continued: the message that it continues; None: it begins a new one."""
-    thoughts, calls = answer_format.thoughts, answer_format.calls if tools else None
-    if thoughts is None and calls is None:
+def reading_of(thoughts: ThoughtsOf, calls: CallFormat | None, tools: Sequence[Tool]) -> Reading | None:
+    """None where an answer is content alone. Calls are looked for where the request has tools."""
+    calls = calls if tools else None
+    marks, is_open = thoughts.marks, thoughts.is_open
+    if marks is None and calls is None:
         return None
-    starts = False
-    if thoughts is not None:
-        starts = starts_thinking(thoughts, prompt_text)
-        if continued is not None:
-            starts = ends_thinking(thoughts, continued)
     return Reading(
-        make=lambda: AnswerReader(thoughts, calls, tools, starts_thinking=starts),
+        make=lambda: AnswerReader(marks, calls, tools, starts_thinking=is_open),
         shown=(
-            *((thoughts.begin, thoughts.end) if thoughts is not None else ()),
+            *((marks.begin, marks.end) if marks is not None else ()),
             *(calls.shown if calls is not None else ()),
         ),
-        starts_thinking=starts,
     )

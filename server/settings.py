@@ -5,6 +5,7 @@ builds a Settings, and docs/configuration.md is written from it. Two variables a
 and kept without a server too: ESPALIER_ISA (kernels/cpu/ops.py) and ESPALIER_CACHE (kernels/cuda/compile.py).
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -38,6 +39,19 @@ def parse_bool(text: str) -> bool:
 def parse_list(text: str) -> tuple[str, ...]:
     """The parts of "a, b"."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_variables(text: str) -> Mapping[str, Any]:
+    """Variables of a chat template, as a JSON object. Raises EspalierError."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise EspalierError(
+            '--chat-template-kwargs is no JSON object; write something like {"enable_thinking": false}'
+        )
+    return value
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
@@ -126,6 +140,12 @@ class Settings:
     )
     reasoning_parser: str = setting(
         AUTO, f"How the model writes its thoughts: auto, none, {', '.join(THOUGHT_FORMATS)}.", str
+    )
+    chat_template_kwargs: Mapping[str, Any] | None = setting(
+        None,
+        'Variables of the chat template for requests that do not set them, as JSON: {"enable_thinking": false}.',
+        parse_variables,
+        unset="none",
     )
     accept_any_model: bool = setting(False, "Answer to any model name.", parse_bool)
     api_keys: tuple[str, ...] = setting(

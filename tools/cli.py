@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from server.settings import Settings, default_text, parse_hosts, parse_list, parse_origins
+from server.settings import Settings, default_text, parse_hosts, parse_list, parse_origins, parse_variables
 from tools.refusals import LATER_COMMANDS, LATER_FLAGS
 from tools.terminal import say
 
@@ -83,6 +83,7 @@ def serve(
     activations: Annotated[int | None, _setting("activations")] = None,
     chat_template: Annotated[str | None, _setting("chat_template")] = None,
     pooling: Annotated[str | None, _setting("pooling")] = None,
+    chat_template_kwargs: Annotated[str | None, _setting("chat_template_kwargs")] = None,
     tool_parser: Annotated[str | None, _setting("tool_parser")] = None,
     reasoning_parser: Annotated[str | None, _setting("reasoning_parser")] = None,
     drain_seconds: Annotated[float | None, _setting("drain_seconds")] = None,
@@ -97,6 +98,7 @@ def serve(
         "activations": activations,
         "chat_template": chat_template,
         "pooling": pooling,
+        "chat_template_kwargs": parse_variables(chat_template_kwargs) if chat_template_kwargs else None,
         "tool_parser": tool_parser,
         "reasoning_parser": reasoning_parser,
         "drain_seconds": drain_seconds,

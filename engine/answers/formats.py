@@ -2,14 +2,15 @@
 
 from typing import NamedTuple
 
-from engine.answers.calls.json_calls import DEEPSEEK, HERMES, KIMI, LLAMA3, MISTRAL
+from engine.answers.calls.json_calls import DEEPSEEK, DEEPSEEK_V31, HERMES, KIMI, LLAMA3, MISTRAL, MISTRAL_V11
 from engine.answers.calls.reading import CallFormat
 from engine.answers.calls.tagged_calls import GLM, QWEN3_CODER
 from engine.answers.thoughts import THOUGHT_FORMATS, ThoughtMarks
 from engine.errors import EspalierError
 
 CALL_FORMATS: dict[str, CallFormat] = {
-    each.name: each for each in (HERMES, QWEN3_CODER, LLAMA3, MISTRAL, DEEPSEEK, GLM, KIMI)
+    each.name: each
+    for each in (HERMES, QWEN3_CODER, LLAMA3, MISTRAL, MISTRAL_V11, DEEPSEEK, DEEPSEEK_V31, GLM, KIMI)
 }
 #: What a model is asked for whose template knows no tools.
 GENERIC = HERMES
@@ -18,7 +19,9 @@ AUTO, NONE = "auto", "none"
 #: The first whose texts are all in the template is its format.
 _SIGNS: tuple[tuple[CallFormat, tuple[str, ...]], ...] = (
     (KIMI, ("<|tool_call_begin|>",)),
-    (DEEPSEEK, ("<｜tool▁call▁begin｜>",)),
+    (DEEPSEEK, ("<｜tool▁call▁begin｜>", "```json")),
+    (DEEPSEEK_V31, ("<｜tool▁call▁begin｜>",)),
+    (MISTRAL_V11, ("[TOOL_CALLS]", "[ARGS]")),
     (MISTRAL, ("[TOOL_CALLS]",)),
     (GLM, ("<arg_key>",)),
     (QWEN3_CODER, ("<function=", "<parameter=")),

@@ -14,6 +14,7 @@ from llguidance import LLMatcher
 from engine.constraints.grammars import grammar_of
 from engine.constraints.guide import ConstraintGuide
 from engine.constraints.judge import Judge
+from engine.constraints.judge_process import END_ID
 from engine.constraints.limits import parser_limits
 from engine.constraints.schema_checks import place_of
 from engine.constraints.spec import ConstraintSpec, invalid
@@ -25,6 +26,8 @@ from engine.text.tokenizer import Tokenizer
 MAX_KEPT = 256  # forms
 MAX_KEPT_BYTES = 256 << 20  # that they took when they were compiled
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[\"(\w+)\"")
+# The judge's vocabulary is small: a token that a grammar names by its id is its last one there.
+_TOKEN, _ANY_TOKEN = re.compile(r"<\[\d+\]>"), f"<[{END_ID}]>"
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|'[^']*'|/.*/")
 
 
@@ -66,7 +69,7 @@ class Compiler:
         known = self._known(grammar)
         if known is not None:
             return known
-        verdict = self._judge.verdict(grammar, cancelled)
+        verdict = self._judge.verdict(_TOKEN.sub(_ANY_TOKEN, grammar), cancelled)
         if verdict.error is not None:
             raise _refusal(spec, verdict.error)
         constraint = self._compiled(spec, grammar)

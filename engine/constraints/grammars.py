@@ -33,6 +33,13 @@ def grammar_of(spec: ConstraintSpec) -> str:
     return _WRITERS[spec.kind](spec.value, spec.param) + _OPTIONS
 
 
+def rule_of(spec: ConstraintSpec) -> str | None:
+    """The right side of a rule for a form that has but one; None for a grammar. Raises as `grammar_of`."""
+    if spec.kind not in ("json_schema", "json_object", "regex", "choice"):
+        return None
+    return _WRITERS[spec.kind](spec.value, spec.param).removeprefix("start: ")
+
+
 def json_rule(schema: Any) -> str:
     """The right side of a rule that a JSON text matches."""
     body = {} if schema is True else schema

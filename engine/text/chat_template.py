@@ -86,6 +86,11 @@ class ChatTemplate:
         except ModelFileError as error:
             raise EspalierError(f"--chat-template {chosen.name!r}: {error}") from error
 
+    @property
+    def knows_tools(self) -> bool:
+        """The template tells a model of `tools`."""
+        return self._traits.knows_tools
+
     def _that_shows_the_user(self) -> "ChatTemplate":
         """Itself. Raises ModelFileError for a template that gives the same prompt whatever a user says."""
         if not self._traits.shows_user:

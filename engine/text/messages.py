@@ -117,6 +117,8 @@ def _normalized(message: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     normalized = _without_empty(message) | {"role": role}
     normalized["content"], thoughts = _checked_content(message.get("content"), f"{where}.content")
+    if isinstance(reasoning := normalized.get("reasoning"), str):  # its other name, which we send too
+        normalized.setdefault("reasoning_content", reasoning)
     if thoughts:
         normalized.setdefault("reasoning_content", "\n".join(thoughts))
     if isinstance(calls := normalized.get("tool_calls"), list | tuple):

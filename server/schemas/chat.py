@@ -8,7 +8,8 @@ from server.errors import ApiError
 from server.schemas.field_table import FIELDS
 from server.schemas.fields import CHAT, Values, read_body
 from server.schemas.generation import GenerationRequest, check_choices, generation_fields
-from server.schemas.thinking import template_variables
+from server.schemas.thinking import ThinkingUse, thinking_use
+from server.schemas.tools import ToolUse, tool_use
 
 _KNOWN = FIELDS.of_route(CHAT)
 
@@ -21,10 +22,11 @@ class ChatRequest(GenerationRequest):
     """
 
     messages: list[dict[str, Any]]
-    template_variables: dict[str, bool]
+    thinking: ThinkingUse
     add_generation_prompt: bool
     continues_last: bool
     echo: bool
+    tool_use: ToolUse
 
 
 def chat_request(body: Mapping[str, Any]) -> ChatRequest:
@@ -34,7 +36,8 @@ def chat_request(body: Mapping[str, Any]) -> ChatRequest:
     return ChatRequest(
         **generation_fields(values, default_max_tokens=None, logprobs=_logprobs(values)),
         messages=values.first("messages"),
-        template_variables=template_variables(values.first("thinking")),
+        thinking=thinking_use(values),
+        tool_use=tool_use(values),
         **ending,
     )
 

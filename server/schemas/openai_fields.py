@@ -9,6 +9,7 @@ from typing import Any
 from engine.sampling import MAX_LOGPROBS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField, Use
 from server.schemas.thinking import EFFORT
+from server.schemas.tools import FUNCTION_CALL, FUNCTIONS, TOOL_CHOICE, TOOLS
 from server.schemas.values import (
     BOOLEAN,
     LOGIT_BIAS,
@@ -41,11 +42,7 @@ def refused(names: str, about: str, *nothing: Any, **more: Any) -> RequestField:
 
 
 def _no_tool_may_be_called(body: Mapping[str, Any]) -> bool:
-    return body.get("tool_choice") == "none"
-
-
-def _no_function_may_be_called(body: Mapping[str, Any]) -> bool:
-    return body.get("function_call") == "none"
+    return "none" in (body.get("tool_choice"), body.get("function_call"))
 
 
 OPENAI_FIELDS: tuple[RequestField, ...] = (
@@ -119,10 +116,12 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
     ),
     honoured(
         "reasoning_effort",
-        '"none" turns thinking off where the chat template has a switch for it; another effort is a 400.',
+        '"none" turns thinking off, another on, where the chat template has a switch; the template is told it.',
         kind=EFFORT,
         key="thinking",
+        routes=frozenset({CHAT}),
     ),
+    accepted("reasoning_effort", "A text completion has no chat template.", routes=frozenset({COMPLETIONS})),
     accepted("user safety_identifier", "Who asks."),
     accepted("metadata", "Notes for a store of answers; there is none."),
     accepted("service_tier", "There is one tier."),
@@ -130,7 +129,6 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
     accepted("moderation", "Nothing is moderated."),
     accepted("verbosity", "Models that are served here are not trained on it."),
     accepted("prediction", "A hint that can only make an answer faster."),
-    accepted("parallel_tool_calls", "Acts with `tools`."),
     honoured(
         "n",
         f"Answers to each prompt, {MAX_CHOICES} at most of all prompts. With a `seed` answer i has `seed` + i.",
@@ -181,16 +179,42 @@ OPENAI_FIELDS: tuple[RequestField, ...] = (
         kind=integer(0, MAX_LOGPROBS),
         routes=frozenset({COMPLETIONS}),
     ),
-    refused(
-        "tools", 'calls of tools; with tool_choice "none" they are not read', idle=_no_tool_may_be_called
+    honoured(
+        "tools",
+        "Functions that the model may call, at most 128. Arguments of a `strict` one match its schema, by a grammar; "
+        'with tool_choice "none" they are not read.',
+        kind=TOOLS,
+        routes=frozenset({CHAT}),
     ),
-    refused("tool_choice", "the choice of a tool", "none", "auto"),
-    refused(
-        "functions",
-        'calls of functions; with function_call "none" they are not read',
-        idle=_no_function_may_be_called,
+    honoured(
+        "tool_choice",
+        "auto; none; required: at least one call; an object that names a tool: that one; `allowed_tools`: of these "
+        "alone. Calls that are asked for are obliged by a grammar.",
+        kind=TOOL_CHOICE,
+        routes=frozenset({CHAT}),
     ),
-    refused("function_call", "the choice of a function", "none", "auto"),
+    honoured(
+        "parallel_tool_calls",
+        "false: at most one call.",
+        kind=BOOLEAN,
+        routes=frozenset({CHAT}),
+    ),
+    accepted("parallel_tool_calls", "Acts with `tools`.", routes=frozenset({COMPLETIONS})),
+    honoured("functions", "As `tools`, for older clients.", kind=FUNCTIONS, routes=frozenset({CHAT})),
+    honoured(
+        "function_call",
+        "As `tool_choice`, for older clients.",
+        kind=FUNCTION_CALL,
+        routes=frozenset({CHAT}),
+    ),
+    refused(
+        "tools tool_choice functions function_call",
+        "calls of tools: use the chat route",
+        "none",
+        "auto",
+        idle=_no_tool_may_be_called,
+        routes=frozenset({COMPLETIONS}),
+    ),
     refused("modalities", "answers that are not text", ["text"]),
     refused("audio", "spoken answers"),
     refused("store", "a store of answers"),

@@ -9,7 +9,16 @@ from typing import Any
 from engine.sampling import MAX_LOGPROBS
 from server.schemas.fields import CHAT, COMPLETIONS, RequestField
 from server.schemas.openai_fields import accepted, honoured, refused
-from server.schemas.thinking import REASONING, SWITCH, TEMPLATE_KWARGS
+from server.schemas.thinking import (
+    BUDGET,
+    ENABLED,
+    FORMAT,
+    HIDDEN_UNLESS,
+    INLINE_UNLESS,
+    REASONING,
+    SWITCH,
+    TEMPLATE_KWARGS,
+)
 from server.schemas.values import (
     BOOLEAN,
     MAX_WORDS,
@@ -178,45 +187,78 @@ _CONSTRAINTS: tuple[RequestField, ...] = (
     refused("repetition_detection", "an end to answers that repeat themselves"),
 )
 
+_CHATS = frozenset({CHAT})
 _THINKING: tuple[RequestField, ...] = (
     honoured(
         "enable_thinking",
         "Sets the chat template's switch for thinking, if it has one.",
-        kind=BOOLEAN,
+        kind=ENABLED,
         key="thinking",
+        false_asks=True,
+        routes=_CHATS,
     ),
     honoured(
         "thinking think",
-        'The same: true, false, `{"type": "enabled"}` or `{"type": "disabled"}`.',
+        'The same: true, false, an effort, `{"type": "enabled", "budget_tokens": n}` or `{"type": "disabled"}`.',
         kind=SWITCH,
         key="thinking",
         false_asks=True,
+        routes=_CHATS,
     ),
     honoured(
         "chat_template_kwargs template_vars",
-        "The same, as a variable of the chat template; its other variables cannot be set.",
+        "Variables of the chat template by their names, such as `enable_thinking`; not those of the conversation.",
         kind=TEMPLATE_KWARGS,
         key="thinking",
+        routes=_CHATS,
     ),
     honoured(
         "reasoning",
-        'The same: `{"enabled": false}` or `{"effort": "none"}`; another effort is a 400.',
+        '`{"enabled": ..., "effort": ..., "max_tokens": ..., "exclude": ...}`: the switch, an effort, a budget, '
+        "thoughts left out of the answer.",
         kind=REASONING,
         key="thinking",
+        routes=_CHATS,
     ),
-    refused(
+    honoured(
         "thinking_budget thinking_budget_tokens thinking_token_budget reasoning_budget reasoning_budget_tokens "
         "reasoning_max_tokens max_thinking_tokens max_reasoning_tokens",
-        "a limit of thinking",
-        -1,
+        "Tokens of thought, after which the server writes the thought's end; 0: none; -1: any number.",
+        kind=BUDGET,
+        key="thinking",
+        routes=_CHATS,
     ),
-    accepted(
-        "thinking_budget_message reasoning_budget_message", "Act with a limit of thinking, which is refused."
+    honoured(
+        "reasoning_format",
+        "none: thoughts stay in the content, as the model writes them; deepseek and auto: apart from it.",
+        kind=FORMAT,
+        key="thinking",
+        routes=_CHATS,
     ),
-    refused("reasoning_format", "thoughts apart from the answer", "none", "auto"),
+    honoured(
+        "include_reasoning",
+        "false: thoughts are left out of the answer; they count as its tokens.",
+        kind=HIDDEN_UNLESS,
+        key="thinking",
+        false_asks=True,
+        routes=_CHATS,
+    ),
+    honoured(
+        "separate_reasoning",
+        "false: thoughts stay in the content.",
+        kind=INLINE_UNLESS,
+        key="thinking",
+        false_asks=True,
+        routes=_CHATS,
+    ),
+    accepted("thinking_budget_message reasoning_budget_message", "A thought ends with its own mark."),
+    accepted("stream_reasoning reasoning_in_content", "Thoughts are streamed as they come."),
     accepted(
-        "include_reasoning separate_reasoning stream_reasoning reasoning_in_content",
-        "Thoughts are in the text of the answer, where the model writes them.",
+        "enable_thinking thinking think chat_template_kwargs template_vars reasoning thinking_budget "
+        "thinking_budget_tokens thinking_token_budget reasoning_budget reasoning_budget_tokens reasoning_max_tokens "
+        "max_thinking_tokens max_reasoning_tokens reasoning_format include_reasoning separate_reasoning",
+        "A text completion has no chat template and no thoughts apart.",
+        routes=frozenset({COMPLETIONS}),
     ),
 )
 

@@ -5,6 +5,7 @@ as param, and never repeats the value.
 """
 
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ MAX_CHOICES = 128  # of one client request, all its prompts together
 MAX_STOP_CHARACTERS = 1000
 MAX_LOGIT_BIAS = 1024
 MAX_WORDS = 128
+NAME_OF_TOOL = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 MAX_WORD_CHARACTERS = 100
 MAX_TOKEN_IDS = 1 << 18  # as many as the largest vocabularies have
 

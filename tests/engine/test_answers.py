@@ -188,8 +188,10 @@ SIGNS = {
     "qwen3_coder": ["<tool_call>\n<function=example>\n<parameter=x>"],
     "glm": ["<tool_call>{name}\n<arg_key>"],
     "mistral": ["[AVAILABLE_TOOLS] [TOOL_CALLS]"],
+    "mistral_v11": ["[TOOL_CALLS]name[ARGS]"],
     "llama3": ["<|python_tag|>", '<|start_header_id|> {"name": f, "parameters": p}'],
-    "deepseek": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"],
+    "deepseek": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>name\n```json"],
+    "deepseek_v31": ["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"],
     "kimi_k2": ["<|tool_calls_section_begin|><|tool_call_begin|>"],
 }
 

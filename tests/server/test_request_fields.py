@@ -159,9 +159,81 @@ def test_tools_that_may_not_be_called_ask_for_nothing() -> None:
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert read(CHAT, tools=tools, tool_choice="none") == read(CHAT)
     assert read(CHAT, functions=tools, function_call="none") == read(CHAT)
-    assert refusal(CHAT, tools=tools).param == "tools"
-    assert refusal(CHAT, tools=tools, tool_choice="auto").param == "tools"
+    assert read(CHAT, tools=[{"type": 3}], tool_choice="none") == read(CHAT)
+    assert read(CHAT, tools=[], tool_choice="auto", parallel_tool_calls=False) == read(CHAT)
+    assert refusal(COMPLETIONS, tools=tools).param == "tools"
     assert refusal(CHAT, tool_choice="required").param == "tool_choice"
+
+
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "choice", "named"),
+    [
+        ({}, "fgh", "auto", None),
+        ({"tool_choice": "required"}, "fgh", "required", None),
+        ({"tool_choice": {"type": "function", "function": {"name": "g"}}}, "g", "required", "g"),
+        ({"tool_choice": {"type": "function", "name": "g"}}, "g", "required", "g"),
+        (
+            {
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "allowed_tools": {
+                        "mode": "required",
+                        "tools": [TOOLS[0], {"type": "function", "name": "h"}],
+                    },
+                }
+            },
+            "fh",
+            "required",
+            None,
+        ),
+    ],
+)
+def test_the_choice_says_which_tools_may_be_called(
+    given: dict[str, Any], names: str, choice: str, named: str | None
+) -> None:
+    use = read(CHAT, tools=TOOLS, **given).tool_use
+    assert ("".join(tool.name for tool in use.tools), use.choice, use.named) == (names, choice, named)
+    assert [tool["function"]["name"] for tool in use.told] == ["f", "g", "h"]
+    assert use.parallel
+    assert not use.is_legacy
+
+
+def test_functions_are_tools_of_which_one_is_called() -> None:
+    use = read(CHAT, functions=[{"name": "f"}, {"name": "g"}], function_call={"name": "g"}).tool_use
+    assert (use.is_legacy, use.parallel, use.named, use.places) == (True, False, "g", ("functions.[1]",))
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"tools": "f"}, "tools"),
+        ({"tools": [1]}, "tools.[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools.[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools.[0].name"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "x" * 129}}]}, "tools.[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "<|im_end|>"}}]}, "tools.[0].function.name"),
+        ({"tools": [*TOOLS, TOOLS[0]]}, "tools.[3]"),
+        ({"tools": TOOLS * 50}, "tools"),
+        (
+            {"tools": [{"function": {"name": "f", "parameters": {"type": "array"}}}]},
+            "tools.[0].function.parameters",
+        ),
+        ({"tools": [{"function": {"name": "f", "parameters": [1]}}]}, "tools.[0].function.parameters"),
+        ({"tools": [{"function": {"name": "f", "strict": 1}}]}, "tools.[0].function.strict"),
+        ({"tools": [{"function": {"name": "f", "description": "x" * (1 << 20)}}]}, "tools"),
+        ({"tools": TOOLS, "tool_choice": "always"}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        ({"tools": TOOLS, "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"functions": [{"name": ""}]}, "functions.[0].name"),
+    ],
+)
+def test_tools_that_cannot_be_are_refused_by_their_place(given: dict[str, Any], param: str) -> None:
+    assert refusal(CHAT, **given).param == param
 
 
 def test_the_range_of_penalties_is_refused_only_beside_a_penalty() -> None:
@@ -189,22 +261,49 @@ def test_the_range_of_penalties_is_refused_only_beside_a_penalty() -> None:
 )
 def test_thinking_is_switched_by_the_chat_template(given: dict[str, Any], thinking: bool | None) -> None:
     expected = {} if thinking is None else {"enable_thinking": thinking, "thinking": thinking}
-    assert read(CHAT, **given).template_variables == expected
+    assert read(CHAT, **given).thinking.variables == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "told", "variables"),
+    [
+        ({"reasoning_effort": "low"}, None, "apart", {"reasoning_effort": "low", "enable_thinking": True}),
+        ({"reasoning": {"effort": "high", "max_tokens": 9}}, 9, "apart", {"reasoning_effort": "high"}),
+        ({"reasoning": {"exclude": True}}, None, "hidden", {}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 100}}, 100, "apart", {"thinking": True}),
+        ({"thinking_budget_tokens": 0}, 0, "apart", {}),
+        ({"max_reasoning_tokens": 7, "reasoning_budget": 8}, 8, "apart", {}),
+        ({"include_reasoning": False}, None, "hidden", {}),
+        ({"separate_reasoning": False}, None, "inline", {}),
+        ({"reasoning_format": "none"}, None, "inline", {}),
+        ({"chat_template_kwargs": {"style": {"a": [1]}, "x": None}}, None, "apart", {"style": {"a": [1]}}),
+    ],
+)
+def test_how_much_is_thought_and_how_it_is_told(
+    given: dict[str, Any], budget: int | None, told: str, variables: dict[str, Any]
+) -> None:
+    thinking = read(CHAT, **given).thinking
+    assert (thinking.budget, thinking.told) == (budget, told)
+    assert variables.items() <= thinking.variables.items()
 
 
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"reasoning_effort": "low"}, "reasoning_effort"),
-        ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
-        ({"reasoning": {"max_tokens": 100}}, "reasoning.max_tokens"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 100}}, "thinking.budget_tokens"),
-        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
-        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "chat_template_kwargs.enable_thinking"),
-        ({"thinking_budget_tokens": 100}, "thinking_budget_tokens"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort"),
+        ({"reasoning": {"effort": 3}}, "reasoning.effort"),
+        ({"reasoning": {"max_tokens": -2}}, "reasoning.max_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "a"}}, "thinking.budget_tokens"),
+        ({"chat_template_kwargs": {"messages": [1]}}, "chat_template_kwargs.messages"),
+        ({"chat_template_kwargs": {"bos_token": "x"}}, "chat_template_kwargs.bos_token"),
+        ({"chat_template_kwargs": {"a b": 1}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {f"v{i}": 1 for i in range(65)}}, "chat_template_kwargs"),
+        ({"chat_template_kwargs": {"v": "x" * (1 << 16)}}, "chat_template_kwargs"),
+        ({"thinking_budget_tokens": 1.5}, "thinking_budget_tokens"),
+        ({"reasoning_format": "plain"}, "reasoning_format"),
     ],
 )
-def test_how_much_is_thought_is_refused(given: dict[str, Any], param: str) -> None:
+def test_what_no_thinking_can_be_is_refused(given: dict[str, Any], param: str) -> None:
     assert refusal(CHAT, **given).param == param
 
 

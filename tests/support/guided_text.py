@@ -1,6 +1,7 @@
 """Answers that a guide leaves, drawn without a model: every allowed token is as likely as the next."""
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,13 +19,19 @@ def allowed_ids(guide: Guide, n_vocab: int) -> list[int]:
 
 
 def drawn_text(
-    guide: Guide, tokenizer: Tokenizer, draw: random.Random, *, hides_space: bool = False, limit: int = 2000
+    guide: Guide,
+    tokenizer: Tokenizer,
+    draw: random.Random,
+    *,
+    hides_space: bool = False,
+    limit: int = 2000,
+    shown: Sequence[str] = (),
 ) -> str | None:
     """What a client reads; None for an answer that has not ended after `limit` tokens.
 
     An end is taken as soon as it is allowed in half of the cases, so that most answers are short.
     """
-    stream = TextStream(tokenizer, skip_leading_space=hides_space)
+    stream = TextStream(tokenizer, skip_leading_space=hides_space, shown=shown)
     text = ""
     for _ in range(limit):
         ids = allowed_ids(guide, tokenizer.n_vocab)

@@ -276,7 +276,9 @@ RECORDED: dict[str, list[Recorded]] = {
     "qwen3_coder": QWEN3_CODER,
     "glm": GLM,
     "mistral": MISTRAL,
+    "mistral_v11": MISTRAL,
     "llama3": LLAMA3,
     "deepseek": DEEPSEEK,
+    "deepseek_v31": DEEPSEEK,
     "kimi_k2": KIMI,
 }

@@ -208,19 +208,19 @@ def _kimi_call(reader: CallReader) -> Steps:
 
 
 HERMES = CallFormat("hermes", _hermes, ("<tool_call>", "</tool_call>"))
-MISTRAL = CallFormat("mistral", _mistral, ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"))
+_MISTRAL = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")
+MISTRAL = CallFormat("mistral", _mistral, _MISTRAL)
+MISTRAL_V11 = CallFormat("mistral_v11", _mistral, _MISTRAL)
 LLAMA3 = CallFormat("llama3", _llama3, ("<|python_tag|>",))
-DEEPSEEK = CallFormat(
-    "deepseek",
-    _deepseek,
-    (
-        "<｜tool▁calls▁begin｜>",
-        "<｜tool▁call▁begin｜>",
-        "<｜tool▁sep｜>",
-        "<｜tool▁call▁end｜>",
-        "<｜tool▁calls▁end｜>",
-    ),
+_DEEPSEEK = (
+    "<｜tool▁calls▁begin｜>",
+    "<｜tool▁call▁begin｜>",
+    "<｜tool▁sep｜>",
+    "<｜tool▁call▁end｜>",
+    "<｜tool▁calls▁end｜>",
 )
+DEEPSEEK = CallFormat("deepseek", _deepseek, _DEEPSEEK)
+DEEPSEEK_V31 = CallFormat("deepseek_v31", _deepseek, _DEEPSEEK)
 KIMI = CallFormat(
     "kimi_k2",
     _kimi,
