@@ -14,23 +14,23 @@ MAX_STOP_TOKENS = 128
 MAX_INT = 2**31 - 1
 MAX_FLOAT = sys.float_info.max
 
-#: Field -> lowest, highest, whether the lowest itself is allowed.
-FLOAT_RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0.0, MAX_FLOAT, True),
-    "top_p": (0.0, 1.0, True),  # 0: the likeliest token alone
-    "min_p": (0.0, 1.0, True),
-    "repetition_penalty": (0.0, 10.0, False),
-    "frequency_penalty": (-2.0, 2.0, True),
-    "presence_penalty": (-2.0, 2.0, True),
+#: Field -> lowest, highest.
+FLOAT_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, MAX_FLOAT),
+    "top_p": (0.0, 1.0),  # 0: the likeliest token alone
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (1e-3, 10.0),  # logits are divided by it, and must stay numbers
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
 }
 
 
 def validate(params: SamplingParams, n_vocab: int) -> None:
     """Raises RequestError naming the first field that is out of its range."""
-    for name, (lowest, highest, inclusive) in FLOAT_RANGES.items():
+    for name, (lowest, highest) in FLOAT_RANGES.items():
         value = getattr(params, name)
-        if not _is_number(value) or not (lowest <= value if inclusive else lowest < value) or value > highest:
-            raise RequestError(f"{name} must be a number {_range(lowest, highest, inclusive)}", param=name)
+        if not _is_number(value) or not lowest <= value <= highest:
+            raise RequestError(f"{name} must be a number {_range(lowest, highest)}", param=name)
     _check_int("top_k", params.top_k, -1, MAX_INT)
     if params.max_tokens is not None:
         _check_int("max_tokens", params.max_tokens, 0, MAX_INT)
@@ -48,10 +48,10 @@ def validate(params: SamplingParams, n_vocab: int) -> None:
         raise RequestError(f"sampler_order must have each of {', '.join(STEPS)} once", param="sampler_order")
 
 
-def _range(lowest: float, highest: float, inclusive: bool) -> str:
+def _range(lowest: float, highest: float) -> str:
     if highest == MAX_FLOAT:
         return f"{lowest:g} or more"
-    return f"between {lowest:g} and {highest:g}" if inclusive else f"above {lowest:g}, at most {highest:g}"
+    return f"between {lowest:g} and {highest:g}"
 
 
 def resolve_seed(seed: int | None) -> int:

@@ -94,7 +94,7 @@ def _add_layers(app: FastAPI, settings: Settings, admission: Admission) -> None:
     policy = OriginPolicy(
         settings.host, bool(settings.api_keys), settings.cors_origins, settings.allowed_hosts
     )
-    app.add_middleware(OriginGuard, policy=policy)
+    app.add_middleware(OriginGuard, policy=policy, routes=app.state.routes)
     app.add_middleware(Gate, settings=settings, admission=admission)
     app.add_middleware(CorsHeaders, policy=policy)
     app.add_middleware(CanonicalPaths, routes=app.state.routes)

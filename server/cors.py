@@ -5,8 +5,9 @@ stands inside the layer that gives requests their ids and log lines; it answers 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import ApiError
@@ -62,8 +63,8 @@ class CorsHeaders:
 class OriginGuard:
     """Refuses foreign pages and names where nothing else keeps them out; answers OPTIONS on every path."""
 
-    def __init__(self, app: ASGIApp, policy: OriginPolicy) -> None:
-        self.app, self._policy = app, policy
+    def __init__(self, app: ASGIApp, policy: OriginPolicy, routes: Sequence[Route]) -> None:
+        self.app, self._policy, self._routes = app, policy, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -86,7 +87,7 @@ class OriginGuard:
             raise self._foreign_origin()
 
     async def _preflight(self, scope: Scope, send: Send) -> None:
-        headers: Headers = [(b"allow", ALLOW_METHODS)]
+        headers: Headers = [(b"allow", self._methods(scope["path"]))]
         origins = list(_values(scope, b"origin"))
         if origins and any(_values(scope, b"access-control-request-method")):
             if not all(self._allows(scope, origin) for origin in origins):
@@ -94,6 +95,11 @@ class OriginGuard:
             headers += self._permissions(scope)
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+    def _methods(self, path: str) -> bytes:
+        """Those that the path's route answers; all of them where there is none."""
+        found = [route.methods or () for route in self._routes if route.path_regex.match(path)]
+        return ", ".join([*sorted(found[0]), "OPTIONS"]).encode() if found else ALLOW_METHODS
 
     def _permissions(self, scope: Scope) -> Headers:
         asked = [

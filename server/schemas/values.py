@@ -116,8 +116,8 @@ def one_of(*texts: str) -> Kind:
 
 def sampling_number(name: str) -> Kind:
     """A number whose range is the engine's, which checks it: the schema only shows it."""
-    lowest, highest, inclusive = FLOAT_RANGES[name]
-    schema = {"type": "number", ("minimum" if inclusive else "exclusiveMinimum"): lowest}
+    lowest, highest = FLOAT_RANGES[name]
+    schema = {"type": "number", "minimum": lowest}
     return Kind(schema if highest == sys.float_info.max else {**schema, "maximum": highest}, number_of)
 
 

@@ -210,7 +210,8 @@ GOOD = [
     {"logprobs": 0}, {"logprobs": 20}, {"allowed_token_ids": frozenset({0, N_VOCAB - 1})},
     {"stop_token_ids": frozenset({0, N_VOCAB - 1})},
     {"sampler_order": ("min_p", "top_p", "top_k", "temperature")}, {"top_k": -1}, {"min_p": 1.0}, {"max_tokens": 0},
-    {"seed": -(2**63)}, {"seed": 2**64 - 1}, {"repetition_penalty": 0.5}, {"frequency_penalty": -2.0},
+    {"seed": -(2**63)}, {"seed": 2**64 - 1}, {"repetition_penalty": 0.5}, {"repetition_penalty": 1e-3},
+    {"frequency_penalty": -2.0},
     {"logit_bias": {0: -100, N_VOCAB - 1: 100.0}},
 ]  # fmt: skip
 BAD = [
@@ -218,7 +219,7 @@ BAD = [
     *({"top_p": x} for x in (-1e-9, -1, 1.01, math.nan)), *({"min_p": x} for x in (-0.1, 1.1, math.nan)),
     *({"top_k": x} for x in (-2, 2**31, 1.0, True)), *({"max_tokens": x} for x in (-1, 2**31, 1.5, True)),
     *({"seed": x} for x in (-(2**63) - 1, 2**64, 1.5, True)),
-    *({"repetition_penalty": x} for x in (0, -1, 10.5, math.nan)),
+    *({"repetition_penalty": x} for x in (0, 5e-324, 9e-4, -1, 10.5, math.nan)),
     *({"frequency_penalty": x} for x in (-2.1, 2.1, math.inf)),
     *({"presence_penalty": x} for x in (3, math.nan)),
     *({"min_tokens": x} for x in (-1, 2**31, 1.0, True)), *({"logprobs": x} for x in (-1, 21, 1.0, True)),

@@ -99,6 +99,9 @@ def test_a_method_that_a_route_does_not_have_is_told_the_ones_it_has(server: Ser
     assert answer.status_code == 405
     assert "use POST" in answer.json()["error"]["message"]
     assert answer.headers["allow"] == "POST"
+    for path, allowed in (("/chat/completions", "POST, OPTIONS"), ("/v1/models/x", "GET, HEAD, OPTIONS"),
+                          ("/nothing", "GET, HEAD, POST, OPTIONS")):  # fmt: skip
+        assert httpx.options(server.url + path).headers["allow"] == allowed
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "//v1/models", "/models", "/v1/v1/models/", "/", "/version",
