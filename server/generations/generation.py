@@ -30,7 +30,10 @@ class Generation:
         *,
         seconds: float = 3600.0,
     ) -> None:
-        """seconds: how long it may take from `begin` on."""
+        """seconds: how long it may take from `begin` on. Raises RequestError for prompts that cannot be answered:
+        nothing may look at a prompt's tokens before the engine has."""
+        for prompt in prompts:
+            thread.engine.validate(prompt.token_ids, ask.params)
         self.ask = ask
         self.prompts = prompts
         self._thread = thread
@@ -48,8 +51,6 @@ class Generation:
         """Admit every choice, or none. Raises RequestError or ApiError before a byte has been sent."""
         now = asyncio.get_running_loop().time()
         self.clock, self._deadline = Clock(now), now + self._seconds
-        for prompt in self.prompts:
-            self._thread.engine.validate(prompt.token_ids, self.ask.params)
         try:
             for choice in self.choices:
                 await self._submit(choice)

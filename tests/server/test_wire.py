@@ -141,6 +141,16 @@ def test_unknown_routes_and_methods_have_the_error_shape(
     assert_refused(answer)
 
 
+@pytest.mark.parametrize("more", [{}, {"echo": True}, {"stream": True}, {"n": 2, "logprobs": 1}])
+@pytest.mark.parametrize("prompt", [[10**9], [5, -1], [-(10**9)], [[5], [2**40]], [2**70]])
+def test_ids_that_no_token_has_are_a_400(
+    server: ServerProcess, prompt: object, more: dict[str, object]
+) -> None:
+    body = {"prompt": prompt, "max_tokens": 1, **more}
+    error = assert_refused(httpx.post(f"{server.url}/v1/completions", json=body))
+    assert error["param"] == "prompt"
+
+
 def test_a_prompt_that_is_too_long_says_both_numbers(server: ServerProcess) -> None:
     for body in (
         {"prompt": [5] * 600},
