@@ -28,6 +28,7 @@ MAX_KEPT_BYTES = 256 << 20  # that they took when they were compiled
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[\"(\w+)\"")
 # The judge's vocabulary is small: a token that a grammar names by its id is its last one there.
 _TOKEN, _ANY_TOKEN = re.compile(r"<\[\d+\]>"), f"<[{END_ID}]>"
+_PLACE = re.compile(r"^at \d+\(\d+\): ")  # in the grammar that we have written
 _QUOTED = re.compile(r"\"[^\"]*\"|`[^`]*`|'[^']*'|/.*/")
 
 
@@ -130,6 +131,7 @@ _KNOWN = (
     ),
     ("Unknown format", "format", "is a format that is not known here; leave it out, or send a pattern"),
     ("NoExtension", "", "allows no answer at all"),
+    ("oo many", "", "is too ambiguous, or has too many parts, to be followed"),
     ("too big", "", "is too large to be compiled"),
     ("too large", "", "is too large to be compiled"),
 )
@@ -140,4 +142,5 @@ def _reason(error: str) -> str:
     told = next(
         (line for line in lines if line.startswith("error:")), lines[0] if lines else "no reason given"
     )
-    return _QUOTED.sub("...", told.removeprefix("error:").strip())[:200]
+    plain = _PLACE.sub("", told.removeprefix("error:").strip())
+    return _QUOTED.sub("...", plain.removeprefix("failed to compile JSON schema: "))[:200]

@@ -53,7 +53,6 @@ def _allow_unseen_space(words: np.ndarray, space: LeadingSpace) -> None:
 
 
 def _told(matcher: LLMatcher) -> str:
-    reason = matcher.stop_reason()
-    if reason in ("ParserTooComplex", "LexerTooComplex"):
+    if "oo many" in matcher.get_error():  # items, states, expressions: the limits of a step
         return "the form of the answer needs more work at this token than this server does for one"
     return "the form of the answer cannot be followed any further"

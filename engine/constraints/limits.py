@@ -31,7 +31,7 @@ LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 500_000,
     "max_lexer_states": 20_000,  # 1 to 2 KiB each
     "step_lexer_fuel": 100_000,  # about 7 ms
-    "step_max_items": 50_000,  # about 3 ms
+    "step_max_items": 10_000,  # about 10 ms where a grammar is ambiguous
     "verbose_errors": False,  # they repeat the client's text
 }
 

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from engine.constraints import Compiler, ConstraintSpec
+from engine.constraints.limits import LIMITS
 from engine.errors import GuideError, RequestError
 from engine.text.tokenizer import load_tokenizer
 from support.guided_text import allowed_ids, drawn_text
@@ -234,6 +235,14 @@ def test_a_token_that_breaks_the_form_is_an_error_and_not_a_free_answer():
         guide.accept(next(i for i in range(BPE.n_vocab) if BPE.token_bytes(i) == b"z"))
     with pytest.raises(GuideError):
         allowed_ids(guide, BPE.n_vocab)
+
+
+def test_an_answer_that_needs_too_much_work_ends_with_an_error_that_says_so(monkeypatch):
+    """Its form has a state for every set of places where the counted part may have begun."""
+    monkeypatch.setitem(LIMITS, "max_lexer_states", 100)
+    constraint = Compiler(BPE, BPE.eos_ids).compile(ConstraintSpec("regex", "[ab]*a[ab]{300}", "form"))
+    with pytest.raises(GuideError, match="needs more work"):
+        drawn_text(constraint.guide(), BPE, random.Random(0))
 
 
 def test_the_same_form_is_compiled_once():
