@@ -15,7 +15,7 @@ from engine.text.tokenizer import Tokenizer, load_tokenizer
 from server.schemas.route_fields import MAX_TOKENS
 from server.token_json import json_list
 from support.interpreter_lock import share_of_longest_pause
-from support.server_process import ServerProcess
+from support.server_process import ServerProcess, running_server
 
 CHAT = [{"role": "user", "content": "the inn"}]
 
@@ -99,6 +99,29 @@ def test_a_chat_s_tokens_are_those_that_it_is_answered_from(server: ServerProces
     without = post(server, "/apply-template", messages=CHAT, add_generation_prompt=False)["prompt"]
     assert prompt.startswith(without)
     assert prompt != without
+
+
+TEMPLATE = """{{ bos_token }}{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}
+{{ message.role }}: {{ message.content }}{% endfor %}{% if add_generation_prompt %}
+assistant:{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"""
+
+
+def test_tools_and_variables_of_the_template_count(tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tools.jinja"
+    path.write_text(TEMPLATE)
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+    more = {"tools": [tool], "chat_template_kwargs": {"enable_thinking": False}}
+    with running_server(tiny_model, "--chat-template", str(path)) as templated:
+        plain = post(templated, "/tokenize", messages=CHAT)["count"]
+        tokens = post(templated, "/tokenize", messages=CHAT, **more)
+        answered = post(templated, "/v1/chat/completions", messages=CHAT, max_tokens=1, **more)
+        assert tokens["count"] == answered["usage"]["prompt_tokens"] > plain
+        prompt = post(templated, "/apply-template", messages=CHAT, **more)["prompt"]
+        assert "look_up" in prompt
+        assert prompt.endswith("assistant:<think></think>")
+        assert post(templated, "/tokenize", prompt=prompt)["tokens"] == tokens["tokens"]
+        rendered = post(templated, "/v1/chat/completions/render", messages=CHAT, **more)
+        assert rendered["token_ids"] == tokens["tokens"]
 
 
 def test_a_text_longer_than_the_context_is_counted(server: ServerProcess) -> None:
