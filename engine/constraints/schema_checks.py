@@ -6,8 +6,9 @@ Every refusal names the part: `response_format.json_schema.schema.properties.a.p
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
+from engine.constraints.finite_schemas import has_finite_answer
 from engine.constraints.limits import (
     MAX_CHARACTERS,
     MAX_DEPTH,
@@ -25,6 +26,7 @@ from engine.constraints.text_checks import check_pattern
 _LEAST = ("minLength", "minItems", "minProperties")
 _MOST = ("maxLength", "maxItems", "maxProperties")
 _MAX_REF_HOPS = 64
+_NOTHING = object()
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_$-]{1,64}")
 
 
@@ -46,6 +48,8 @@ def check_schema(schema: Any, param: str) -> None:
         _check_value(path, value)
         if isinstance(value, dict):
             _check_keywords(schema, path, value)
+    if isinstance(schema, dict) and not has_finite_answer(schema, lambda ref: _target(schema, ref)):
+        raise invalid(param, "requires parts that lead back to themselves, so that no answer ever ends")
 
 
 def place_of(schema: Any, param: str, keyword: str) -> str:
@@ -121,7 +125,9 @@ def _check_reference(root: Any, reference: str, path: str) -> None:
             raise invalid(path, "leads to itself and to nothing else")
         seen.add(reference)
         if reference.startswith("#/"):
-            target = _resolved(root, reference, path)
+            target = _target(root, reference)
+            if target is _NOTHING:
+                raise invalid(path, "leads to nothing in the schema")
         elif reference == "#":
             target = None  # the whole schema, which is checked where it begins
         elif reference.startswith("#"):
@@ -130,20 +136,17 @@ def _check_reference(root: Any, reference: str, path: str) -> None:
             raise invalid(path, "leads out of the schema, and nothing is fetched; put it under $defs")
 
 
-def _resolved(root: Any, reference: str, path: str) -> Any:
+def _target(root: Any, reference: str) -> Any:
+    """What a local reference leads to: None where the compiler has to tell, _NOTHING where there is nothing."""
+    if reference == "#":
+        return root
     target = root
-    for part in reference[2:].split("/"):
+    for part in reference.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(target, dict) and name in target:
             target = target[name]
         elif isinstance(target, list) and name.isdecimal() and len(name) < 6 and int(name) < len(target):
             target = target[int(name)]
-        elif "%" in part:
-            return None  # an escape of URLs, which the compiler resolves
         else:
-            _refuse_dangling(path)
-    return target
-
-
-def _refuse_dangling(path: str) -> NoReturn:
-    raise invalid(path, "leads to nothing in the schema")
+            return None if "%" in part else _NOTHING  # an escape of URLs
+    return target if reference.startswith("#/") else None

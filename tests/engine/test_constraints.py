@@ -283,6 +283,22 @@ BOMBS = {
         "form.properties.a.$ref",
         "leads to itself",
     ),
+    "a circle of required parts": (
+        "json_schema",
+        {**in_a({"type": "array", "items": {"$ref": "#"}, "minItems": 1}), "required": ["a"]},
+        "form",
+        "lead back",
+    ),
+    "a circle of alternatives": (
+        "json_schema",
+        {
+            **in_a({"anyOf": [{"$ref": "#/$defs/n"}, {"allOf": [{"$ref": "#"}]}]}),
+            "required": ["a"],
+            "$defs": {"n": in_a({"$ref": "#/$defs/n"}) | {"required": ["a"]}},
+        },
+        "form",
+        "lead back",
+    ),
     "a reference to elsewhere": (
         "json_schema",
         in_a({"$ref": "http://x/y"}),
@@ -379,6 +395,23 @@ def test_a_form_that_cannot_be_is_refused_by_name(name):
     assert (caught.value.param, caught.value.code) == (param, "invalid_constraint")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({**in_a({"anyOf": [{"$ref": "#"}, {"type": "null"}]}), "required": ["a"]}, '{"a": {"a": null}}'),
+        ({**in_a({"type": "array", "items": {"$ref": "#"}}), "required": ["a"]}, '{"a": [{"a": []}]}'),
+        (in_a({"$ref": "#"}), '{"a": {}}'),
+        ({**in_a({"$ref": "#/$defs/b"}), "required": ["a"], "$defs": {"b": {"const": 1}}}, '{"a": 1}'),
+        (
+            {**in_a({"type": ["object", "null"], "properties": {"b": {"$ref": "#"}}, "required": ["b"]})},
+            '{"a": null}',
+        ),
+    ],
+)
+def test_a_circle_that_can_be_left_is_compiled(schema, text):
+    assert accepts(BPE, "json_schema", schema, text)
 
 
 def test_options_inside_a_schema_loosen_nothing():
