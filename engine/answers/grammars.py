@@ -111,9 +111,22 @@ def _calls_in_text(writing: Writing, rules: Rules, one: str, parallel: bool) -> 
 
 
 def _object(tool: Tool) -> str:
-    return json_rule(
-        dict(tool.parameters) or {"type": "object", "properties": {}, "additionalProperties": False}
-    )
+    """Of its arguments. Names that the schema does not know are no help to anybody, even where it allows them."""
+    schema = dict(tool.parameters)
+    if "properties" in schema and not schema.keys() & _OPEN:
+        schema["additionalProperties"] = False
+    return json_rule(schema)
+
+
+_OPEN = {
+    "additionalProperties",
+    "patternProperties",
+    "unevaluatedProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "$ref",
+}
 
 
 def _hermes(tool: Tool, rules: Rules) -> str:

@@ -55,8 +55,7 @@ def completion_logprobs(
         top: dict[str, float] = {}
         for token_id, value in token.logprobs.top[:n_top]:
             top.setdefault(name(token_id, shown_bytes(tokenizer, token_id)), finite(value))
-        if n_top:
-            top.setdefault(name(token.token_id, token.data), finite(token.logprobs.logprob))
+        top.setdefault(name(token.token_id, token.data), finite(token.logprobs.logprob))
         return top
 
     return {

@@ -101,7 +101,7 @@ class Choice:
         self.logprob_sum += sum(each.logprob for each in event.logprobs[:n_tokens])
         if self._tokens is not None:
             self._tokens.add(event.token_ids[:n_tokens], delta.produced, event.logprobs)
-        parts = self._echoed() + [part for text in delta.released for part in self._read(text)]
+        parts = self._echoed() + [part for text in delta.released for part in self._read_token(text)]
         if not delta.stopped and event.finish_reason is None:
             self._hold(self._released(len(delta.text)))
             return self._piece(parts) if parts else None
@@ -128,14 +128,22 @@ class Choice:
         """The token that ended it, where the client named it."""
         return event.stop_token if event.stop_token in self._ask.params.stop_token_ids else None
 
-    def _read(self, text: str) -> list[Part]:
-        """The parts that a released text completes; a token of thought is one that began or ended as thought."""
-        if self._reader is None:
-            return [Text(text)] if text else []
-        was_thinking = self._reader.is_thinking
-        parts = self._reader.push(text) if text else []
-        self.n_reasoning += was_thinking or self._reader.is_thinking
+    def _read_token(self, text: str) -> list[Part]:
+        """What a token released. A token of thought is one that began or ended as thought."""
+        was_thinking = self._is_thinking
+        parts = self._read(text)
+        self.n_reasoning += was_thinking or self._is_thinking
         return parts
+
+    def _read(self, text: str) -> list[Part]:
+        """The parts that a text completes."""
+        if not text:
+            return []
+        return [Text(text)] if self._reader is None else self._reader.push(text)
+
+    @property
+    def _is_thinking(self) -> bool:
+        return self._reader is not None and self._reader.is_thinking
 
     def _echoed(self) -> list[Part]:
         """The prompt, in front of the first piece. Its log-probabilities have all come by then."""

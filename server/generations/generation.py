@@ -133,7 +133,7 @@ class Generation:
         try:
             while any(choice.is_open for choice in self.choices):
                 events = await self._events.take()
-                if any(event.token_ids for event in events):
+                if any(event.token_ids or event.finish_reason for event in events):
                     self.clock.tick(loop.time())
                 pieces, failure = self._taken(events, by_id)
                 if pieces or not events:

@@ -172,7 +172,7 @@ def _tool(function: Any, where: str) -> Tool:
         raise wrong(f"{where}.name", "1 to 128 of the characters A-Z a-z 0-9 _ . : / -")
     parameters = function.get("parameters")
     if parameters is None:
-        parameters = {"type": "object", "properties": {}}
+        parameters = {"type": "object", "properties": {}, "additionalProperties": False}
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
         raise wrong(f"{where}.parameters", "a JSON schema of an object")
     strict = function.get("strict")
