@@ -18,7 +18,8 @@ class Sampled(NamedTuple):
 
 
 NOT_FINITE = Sampled(-1, "the model's logits are not finite")
-ALL_MASKED = Sampled(-1, "every token of the vocabulary is masked")
+NOTHING_ALLOWED = "every token of the vocabulary is masked"  # by what the request asks for
+ALL_MASKED = Sampled(-1, NOTHING_ALLOWED)
 
 
 def sampled_tokens(chosen: ChosenTokens, requests: Sequence[Request]) -> list[Sampled]:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from engine import SamplingParams, TokenEvent, TokenLogprobs
 from engine.answers.parts import Part, Text
+from engine.choosing import NOTHING_ALLOWED
 from engine.guides.guide import Guide
 from engine.text.stream import TextStream
 from engine.text.tokenizer import Tokenizer
@@ -85,7 +86,7 @@ class Choice:
         if not self.is_open:  # tokens that were chosen after the one that completed a stop string
             return None
         if event.finish_reason == "error":
-            raise ApiError(500, event.error or "the request failed")
+            raise _failure(event.error)
         self.n_cached = event.n_cached
         self.prompt_logprobs += event.prompt_logprobs
         if event.token_ids or event.finish_reason is not None:
@@ -163,3 +164,13 @@ class Choice:
     def _piece(self, parts: Sequence[Part]) -> Piece:
         tokens, self._due = tuple(self._due), []
         return Piece(self.index, tuple(parts), tokens)
+
+
+def _failure(error: str | None) -> ApiError:
+    """Ours to answer for, unless the request leaves no token to choose."""
+    if error == NOTHING_ALLOWED:
+        text = (
+            "no token is left to choose: what the request allows and the form it asks for exclude each other"
+        )
+        return ApiError(400, text, code="nothing_allowed")
+    return ApiError(500, error or "the request failed")

@@ -151,6 +151,16 @@ def test_ids_that_no_token_has_are_a_400(
     assert error["param"] == "prompt"
 
 
+def test_a_request_that_leaves_no_token_is_a_400(server: ServerProcess) -> None:
+    """Known when a token is chosen, not before: a stream has begun by then."""
+    body = {"prompt": "a", "max_tokens": 2, "guided_regex": "null", "allowed_token_ids": [0]}
+    error = assert_refused(httpx.post(f"{server.url}/v1/completions", json=body))
+    assert error["code"] == "nothing_allowed"
+    stream = httpx.post(f"{server.url}/v1/completions", json=body | {"stream": True})
+    assert '"code":"nothing_allowed"' in stream.text
+    assert stream.text.endswith("data: [DONE]\n\n")
+
+
 def test_a_prompt_that_is_too_long_says_both_numbers(server: ServerProcess) -> None:
     for body in (
         {"prompt": [5] * 600},
