@@ -46,7 +46,8 @@ class ChatEnvelope(OpenAIEnvelope):
 
     def chunk(self, piece: Piece, generation: Generation) -> bytes:
         if piece.progress is not None:
-            return self.progress(piece, generation, self._chunk(piece.index, {}))
+            told = self.progress(piece, generation, self._chunk(piece.index, {}))
+            return told + b"".join(self._events(piece, generation))
         quick = self.quick(piece, lambda text: self._chunk(piece.index, {"content": text}))
         return b"".join(self._events(piece, generation)) if quick is None else quick
 

@@ -22,7 +22,8 @@ class TextEnvelope(OpenAIEnvelope):
 
     def chunk(self, piece: Piece, generation: Generation) -> bytes:
         if piece.progress is not None:
-            return self.progress(piece, generation, self._choice(piece.index, ""))
+            told = self.progress(piece, generation, self._choice(piece.index, ""))
+            return told + b"".join(self._events(piece, generation))
         quick = self.quick(piece, lambda text: self._choice(piece.index, text))
         return b"".join(self._events(piece, generation)) if quick is None else quick
 

@@ -76,6 +76,7 @@ class Choice:
         self._reader = ask.reader() if ask.reader is not None else None
         self._echo = shown_prompt(tokenizer, prompt) if ask.echo else ""
         self._owes_echo = ask.echo
+        self._owes_progress = ask.progress and index == 0
         self._tokens: TokenTexts | None = None
         if ask.wants_tokens:
             self._tokens = TokenTexts(tokenizer, skip_leading_space=skips_space, offset=len(self._echo))
@@ -89,11 +90,14 @@ class Choice:
             raise _failure(event.error)
         self.n_cached = event.n_cached
         self.prompt_logprobs += event.prompt_logprobs
+        piece = None
         if event.token_ids or event.finish_reason is not None:
-            return self._taken(event)
-        if self._ask.progress and event.n_read:
-            return Piece(self.index, progress=Progress(event.n_read, event.n_prompt, event.n_cached))
-        return None
+            piece = self._taken(event)
+        if not self._owes_progress:
+            return piece
+        self._owes_progress = event.n_read < event.n_prompt
+        progress = Progress(event.n_read, event.n_prompt, event.n_cached)
+        return replace(piece or Piece(self.index), progress=progress)
 
     def _taken(self, event: TokenEvent) -> Piece | None:
         delta = self._text.push(event.token_ids)

@@ -8,6 +8,7 @@ from engine import (
     Engine,
     EngineConfig,
     EspalierError,
+    PromptReads,
     QueueFullError,
     RequestError,
     SamplingParams,
@@ -44,6 +45,18 @@ def prompt_ending_in_eos() -> list[int]:
     """A prompt whose answer reaches the end-of-generation token after a few others."""
     prompts = ([i, j] for i in range(N_VOCAB) for j in range(N_VOCAB))
     return next(p for p in prompts if solo_answer(p, 20)[1] == "stop" and len(solo_answer(p, 20)[0]) > 2)
+
+
+def test_a_request_that_asks_is_told_how_far_its_prompt_has_been_read():
+    engine = make_engine(step_tokens=4)
+    engine.add("a", [1] * 10, GREEDY, PromptReads(progress=True))
+    engine.add("b", [2] * 10, GREEDY)
+    told: dict[str, list[int]] = {"a": [], "b": []}
+    while engine.has_work:
+        for event in engine.step():
+            told[event.request_id].append(event.n_read)
+    assert told["a"][:3] == [4, 8, 10]
+    assert set(told["b"]) == {10}
 
 
 def test_an_answer_stops_before_the_end_of_generation_token():

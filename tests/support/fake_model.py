@@ -149,7 +149,16 @@ def fake_loaded(model: FakeModel, n_ctx_max: int, ops: FakeOps | None = None) ->
     """What `load_model` would give for it."""
     return SimpleNamespace(
         name="fake",
-        config=SimpleNamespace(n_vocab=N_VOCAB, n_ctx_max=n_ctx_max),
+        n_weights=0,
+        file_bytes=0,
+        config=SimpleNamespace(
+            architecture="fake",
+            n_vocab=N_VOCAB,
+            n_ctx_train=n_ctx_max,
+            n_ctx_max=n_ctx_max,
+            n_embd=1,
+            pooling=None,
+        ),
         model=model,
         ops=ops or FakeOps(),
         tokenizer=SimpleNamespace(eos_ids=frozenset({EOS_ID})),
