@@ -34,13 +34,17 @@ async def compiled_calls(
     spec = _call_spec(service, use, form)
     if spec is None:
         return await service.compiled(request, form)
-    for tool, place in zip(use.tools, use.places, strict=True):
-        check_schema(dict(tool.parameters), f"{place}.parameters")
+    await service.text_pool.run_form(lambda _: _check_parameters(use))
     try:
         return await service.compiled(request, spec)
     except RequestError as error:
         await _find_culprit(service, request, use, error)
         raise
+
+
+def _check_parameters(use: ToolUse) -> None:
+    for tool, place in zip(use.tools, use.places, strict=True):
+        check_schema(dict(tool.parameters), f"{place}.parameters")
 
 
 async def _find_culprit(service: Service, request: Request, use: ToolUse, error: RequestError) -> None:
