@@ -48,8 +48,8 @@ class ThoughtGuide:
         self._budget, self._inner = budget, inner
         self._is_thinking = starts_thinking
         self._may_open = may_think and not starts_thinking
-        self._forced: list[int] = []  # what must come next, the last one first
         self._n_thought = 0
+        self._forced = self._end_if_due()  # what must come next, the last one first
         self._text = b""  # as much of it as could begin or end a mark
 
     @property
@@ -57,8 +57,8 @@ class ThoughtGuide:
         return not self._is_thinking and self._inner is not None and self._inner.is_finished
 
     def fill_mask(self, words: np.ndarray) -> bool:
-        if forced := self._forced or self._end_if_due():
-            _allow_only(words, forced[-1:])
+        if self._forced:
+            _allow_only(words, self._forced[-1:])
             return True
         if self._is_thinking:
             return self._inner is not None and _forbid(words, self._tokens.stop_ids)
