@@ -243,7 +243,7 @@ def test_a_cancelled_request_renders_no_further() -> None:
     cancelled.set()
     chat = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", TOKENIZER)
     with pytest.raises(RequestError, match="cancelled"):
-        chat.encode(MESSAGES, cancelled=cancelled)
+        chat.prompt(MESSAGES, cancelled=cancelled)
 
 
 def test_trying_a_hostile_template_out_costs_no_more_than_one_request() -> None:
