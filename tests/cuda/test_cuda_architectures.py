@@ -28,6 +28,7 @@ CASES += [
 ]  # test_experts_on_host.py is quick
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "experts"), CASES)
 def test_requests_are_answered_as_on_the_cpu(
     tmp_path: Path, cpu_ops: Ops, cuda_ops: Ops, name: str, experts: str

@@ -32,6 +32,7 @@ def device() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_a_model_s_bench_lists_the_kernels_of_a_step_without_their_times(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_model_s_bench_lists_the_kernels_of_a_step_without_their_times(
     assert shown.count("emulated") > len(kernels)
 
 
+@pytest.mark.slow
 def test_every_form_is_timed_cold_and_hot_for_the_tokens_it_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,6 +114,7 @@ def test_the_bits_do_not_depend_on_the_order_of_threads(
             assert same_bits(outputs(), expected), f"order {order}"
 
 
+@pytest.mark.slow
 @KV
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), [(4, 1, 64), (5, 1, 128), (2, 1, 256)])
 def test_a_token_has_the_same_bits_alone_in_chunks_and_in_company(
@@ -135,6 +136,7 @@ def test_a_token_has_the_same_bits_alone_in_chunks_and_in_company(
     assert same_bits(np.concatenate(chunks), expected)
 
 
+@pytest.mark.slow
 @KV
 @pytest.mark.parametrize("head_dim", [64, 256])
 def test_splits_in_blocks_of_their_own_give_the_same_bits(

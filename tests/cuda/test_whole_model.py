@@ -86,6 +86,7 @@ def test_prefill_and_ragged_decodes_give_the_cpu_s_logits(tiny: Path, cpu_ops: O
         np.testing.assert_array_equal(on_gpu, on_cpu)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ON_CARD, reason="a card has its own clock")
 def test_whatever_forms_a_card_finds_fastest_the_logits_are_the_cpu_s(
     tiny: Path, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch
@@ -102,6 +103,7 @@ def test_whatever_forms_a_card_finds_fastest_the_logits_are_the_cpu_s(
     assert "kt_dmmv_dp4a" in fastest.launched
 
 
+@pytest.mark.slow
 def test_with_two_planes_of_activations_the_logits_are_the_cpu_s(tiny: Path) -> None:
     with cuda_device():
         on_gpu = passes_of(tiny, load_backend("cuda", planes=2))
@@ -164,6 +166,7 @@ def test_sampled_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops:
     assert texts(load_model(tiny, cuda_ops), kv_type) == texts(load_model(tiny, cpu_ops), kv_type)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kv_type", [pytest.param("f16", marks=pytest.mark.slow), "q8_0"])
 def test_with_attention_on_tensor_cores_a_request_continues_in_company_as_alone(
     tiny: Path, tensor_ops: Ops, kv_type: str
@@ -206,6 +209,7 @@ def greedy_texts(loaded: LoadedModel) -> dict[str, list[int]]:
     return got
 
 
+@pytest.mark.slow
 def test_a_step_may_have_more_changes_of_logits_than_the_memory_of_its_first_steps(
     tiny: Path, cpu_ops: Ops, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def same_bits(got: np.ndarray, expected: np.ndarray) -> bool:
     return bool((got.view(np.uint32) == expected.view(np.uint32)).all())
 
 
+@pytest.mark.slow
 def test_a_prompt_cut_anywhere_gives_the_bits_of_the_whole_one(loaded: LoadedModel) -> None:
     """Across a block of the cache, and past two blocks of 64, which recurrent states may be computed by."""
     n_tokens = 40

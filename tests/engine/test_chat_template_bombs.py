@@ -189,6 +189,7 @@ def test_a_template_cannot_run_on(name):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORY)
 def test_a_template_cannot_fill_the_memory(name):
     tracemalloc.start()

@@ -42,6 +42,7 @@ def memory(model: Path) -> dict[str, int]:
     return numbers
 
 
+@pytest.mark.slow
 def test_the_peak_is_the_file_and_a_tenth(model: Path, memory: dict[str, int]) -> None:
     """A second copy of the weights, or of what was read, would be 79 MB more."""
     limit = 1.1 * model.stat().st_size + LOADING_MIB * MIB

@@ -63,6 +63,7 @@ def embedding(ops: Ops, path: Path, prompt: list[int], pooling: Pooling) -> np.n
     return np.array(pool.vector().numbers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "last"])
 def test_embeddings_are_those_of_the_numpy_reference(
     tmp_path: Path, cpu_ops: Ops, reference_ops: Ops, pooling: Pooling

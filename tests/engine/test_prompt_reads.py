@@ -67,6 +67,7 @@ def read(loaded: LoadedModel, prompt: list[int], reads: PromptReads, **sizes: in
     return events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_tokens", [16, 512])
 def test_a_prompt_s_log_probabilities_are_those_of_its_logits(loaded: LoadedModel, step_tokens: int) -> None:
     """In chunks and in one pass, beside another request; more tokens than logits are made at once."""

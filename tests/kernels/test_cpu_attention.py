@@ -34,6 +34,7 @@ def test_agrees_with_the_reference(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_head", "n_head_kv", "head_dim"), SHAPES)
 def test_every_tier_and_thread_count_gives_the_same_bits(
     kv_type: str, n_head: int, n_head_kv: int, head_dim: int

@@ -31,6 +31,7 @@ def require_clean(isa: str, size: str) -> None:
     assert result.returncode == 0, f"status {result.returncode} in: {where}\n{result.stderr[-2000:]}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", TIERS)
 def test_every_kernel_stays_inside_its_buffers(isa: str) -> None:
     require_clean(isa, "short")

@@ -18,6 +18,7 @@ def told_and_fingerprint(model: Path, *flags: str) -> tuple[str, str]:
         return line, answer["system_fingerprint"]
 
 
+@pytest.mark.slow
 def test_planes_come_from_the_flag_or_the_environment_and_are_told(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,7 @@ def test_llama_cpp_s_route_has_a_list_of_lists(server: ServerProcess) -> None:
     assert np.linalg.norm(raw[0]["embedding"]) > 2
 
 
+@pytest.mark.slow
 def test_pooling_is_the_request_s_else_the_server_s_else_the_file_s(tmp_path: Path) -> None:
     path = write_tiny_llama(tmp_path / "mean.gguf", metadata={"llama.pooling_type": 1})
     with running_server(path) as of_file, running_server(path, "--pooling", "last") as chosen:

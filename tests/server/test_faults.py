@@ -91,6 +91,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_server_whose_engine_has_ended_ends_too_and_not_with_0(tiny_model: Path) -> None:
     """A supervisor starts it again only if it can see that something went wrong."""
     with running_server(tiny_model, program=ENDS_ITSELF) as server:

@@ -164,6 +164,7 @@ def stalled_client(server: InProcess, body: Any) -> socket.socket:
     return stalled
 
 
+@pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_cut_off_and_nothing_of_it_stays(tiny_model: Path) -> None:
     """Its neighbour reads on."""
     with InProcess(new_engine(tiny_model, max_batch=16), send_seconds=1.0) as server:

@@ -51,6 +51,7 @@ def test_an_entry_says_how_long_a_request_may_be_and_what_the_model_is(server: S
     assert "completion" in entry["capabilities"]
 
 
+@pytest.mark.slow
 def test_capabilities_are_those_of_the_template_and_of_the_flags(tiny_model: Path, tmp_path: Path) -> None:
     template = tmp_path / "thinks.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}<think></think>")

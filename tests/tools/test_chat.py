@@ -114,6 +114,7 @@ def test_a_terminal_chat_takes_commands_and_saves_what_was_said(model: Path, tmp
     assert assistant["role"] == "assistant"
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_an_answer_and_at_the_prompt_it_leaves(model: Path) -> None:
     with terminal(model, "--temperature", 0) as chat:
         chat.until("> ")

@@ -144,6 +144,7 @@ def test_counts_are_per_weight(cache: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_name", cuda_count.PEER_PER_WEIGHT)
 def test_decoding_one_token_takes_fewer_instructions_per_weight_than_the_peer(type_name: str) -> None:
     """Of the kernels that the table of forms has for it; instructions, not bytes, bound it on server GPUs."""

@@ -27,6 +27,7 @@ def kernel_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_every_case_is_a_line_with_its_ceiling(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     tiers = {_native.isa_tiers()[-1]}  # a tier and a number of threads are a process of their own
@@ -51,6 +52,7 @@ def test_every_case_is_a_line_with_its_ceiling(tmp_path: Path) -> None:
     assert (tmp_path / "kernels.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     command = [*COMMAND, "--types", "IQ2_KT", "--shapes", "32x256", "--seconds", "30", "--out", str(tmp_path)]
     with subprocess.Popen(

@@ -43,6 +43,7 @@ def check_against_reference(shared: Path, ops: Ops, name: str) -> None:
 QUICK = ("F16", "IQ2_KT", "IQ3_KS-pure")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_perplexities_are_the_peers(shared: Path, cpu_ops: Ops, name: str) -> None:
     check_against_reference(shared, cpu_ops, name)
@@ -67,6 +68,7 @@ class FloatOps(CpuOps):
         return super().load_quant("F32", shape, weights.astype(np.float32).tobytes(), uses)
 
 
+@pytest.mark.slow
 def test_two_planes_of_activations_give_the_perplexity_of_float_ones(shared: Path) -> None:
     """Measured: 0.0035 % off, where one plane is 0.15 %."""
     file = shared / "models" / "stories-wide256-IQ4_KT-pure.gguf"

@@ -26,6 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("model") / "m.gguf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "number", "status"),
     [("serve", signal.SIGTERM, 143), ("serve", signal.SIGINT, 130), ("chat", signal.SIGTERM, 143)],

@@ -62,6 +62,7 @@ def test_the_banner_of_a_server_survives_its_names(hostile_file: Path, alias: st
         assert not any("\x1b" in line for line in server.lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("inspect", "FILE"), ("bench", "FILE", "-p", "4", "-n", "0", "-r", "1"),
                                        ("serve", "FILE.missing", "--port", "0")])  # fmt: skip
 def test_every_command_shows_names_escaped(hostile_file: Path, arguments: tuple[str, ...]) -> None:
