@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from support.slices import skip_in_slice
+
 PROGRAMS = Path(__file__).parent / "programs"
 #: Program -> what it needs, as pip or npm names it.
 PYTHON = {
@@ -30,13 +32,13 @@ NODE = {
     "openai_client.mjs": ["openai@7.59.0", "zod@4.6.7"],
     "ai_sdk_client.mjs": ["ai@7.0.173", "@ai-sdk/openai-compatible@2.0.92", "zod@4.6.7"],
 }
-IN_SLICE = {"pydantic_ai_client.py", "openai_client.mjs", "ai_sdk_client.mjs"}
+SLICE = {"pydantic_ai_client.py", "openai_client.mjs", "ai_sdk_client.mjs"}
 pytestmark = pytest.mark.slow
 
 
 def skip_unless_in_slice(program: str) -> None:
-    if os.environ.get("ESPALIER_SLICE") and program not in IN_SLICE:
-        pytest.skip("not in CI's slice of the slow suites")
+    if program not in SLICE:
+        skip_in_slice()
 
 
 def run(*command: str | Path, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

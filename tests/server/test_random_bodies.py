@@ -11,6 +11,7 @@ import pytest
 from server.schemas.operations import OPERATIONS
 from support.json_values import any_value, value_by
 from support.server_process import ServerProcess
+from support.slices import IN_SLICE, of_slice
 
 PATHS = [path for path, told in OPERATIONS.items() if told.body is not None]
 
@@ -23,7 +24,9 @@ def test_random_bodies_are_answered_or_refused(server: ServerProcess, path: str)
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS)
 def test_many_random_bodies_are_answered_or_refused(server: ServerProcess, path: str) -> None:
-    ask_random_bodies(server, path, 560, seed=random.SystemRandom().randrange(1 << 32))
+    """Others in each run, but for CI, whose runs must not differ."""
+    seed = 6 if IN_SLICE else random.SystemRandom().randrange(1 << 32)
+    ask_random_bodies(server, path, of_slice(560, 100), seed=seed)
 
 
 def ask_random_bodies(server: ServerProcess, path: str, n_bodies: int, seed: int) -> None:

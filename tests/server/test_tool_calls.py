@@ -13,10 +13,12 @@ import pytest
 from engine.answers.formats import CALL_FORMATS
 from support.chat_templates import CHATML
 from support.server_process import ServerProcess, running_server
+from support.slices import skip_in_slice
 from support.tiny_models import write_tiny_llama
 from support.vocabularies import CONTROL, USER_DEFINED, bpe_metadata
 
 FAST = "hermes"
+SLICE = {FAST, "qwen3_coder", "deepseek"}
 WEATHER = {
     "type": "object",
     "properties": {
@@ -61,6 +63,8 @@ def model(folder: Path, template: str) -> Path:
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
+    if request.param not in SLICE:
+        skip_in_slice()
     path = model(tmp_path_factory.mktemp("models"), CHATML)
     with running_server(path, "--tool-parser", request.param) as running:
         yield running
