@@ -72,6 +72,11 @@ class ForwardPass:
         choices = asked.on(self._ops, batch.token_ids) if asked else None
         return Output(*self._logits(batch, choices), batch.n_rows, batch.n_rows)
 
+    def compute_held(self, chunks: Sequence[Chunk], predecessor: Predecessor | None = None) -> Output | None:
+        """Logits that `choose` reads when more is known; nothing takes their memory until then."""
+        output = self.compute(chunks, predecessor=predecessor)
+        return None if output is None else output._replace(logits=self._ops.hold(output.logits))
+
     def choose(self, output: Output, asked: RequestRows) -> Chosen:
         """A choice for the rows of a pass that was computed without one, in the same step. No row has n_unread."""
         ids = self._ops.index_array(np.zeros(output.n_padded, np.int32))

@@ -67,7 +67,7 @@ class Runner:
         masks = None
         if not self._ops.runs_asynchronously:
             masks = self._masks.begin([work.request for work in choosing], self._tokens.n_words)
-        output = self._forward.compute(chunks)
+        output = self._forward.compute_held(chunks)
         return PendingStep(works, [work.n_rows for work in works], owed=output, masks=masks)
 
     def choose(self, pending: PendingStep) -> PendingStep:
@@ -98,7 +98,7 @@ class Runner:
         ]
         predecessor = Predecessor(pending.chosen, [row_of[id(request)] for request in requests])
         if _is_guided(works):
-            output = self._forward.compute(chunks, predecessor=predecessor)
+            output = self._forward.compute_held(chunks, predecessor)
             return PendingStep(works, [1] * len(works), owed=output)
         asked = rows_of(requests, self._tokens, n_unread=1)
         output = self._forward.compute(chunks, asked, predecessor)

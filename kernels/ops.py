@@ -118,6 +118,11 @@ class Ops(ExpertOps, DeltaNetOps, LatentOps, IndexerOps, Protocol):
         their results to the same memory. compute may run more than once.
         """
 
+    def hold(self, result: Array) -> Array:
+        """An array that `recorded` gave. As long as this one is there, no later result of the step takes its memory:
+        so it can be read by operations outside the recording.
+        """
+
     def beside(
         self,
         x: Array,

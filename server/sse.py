@@ -50,7 +50,7 @@ async def events(generation: Generation, envelope: Envelope, *, ping_seconds: fl
             if frames or not pieces or loop.time() - told >= ping_seconds:
                 yield frames or PING
                 told = loop.time()
-        if last := envelope.end(generation.usage):
+        if last := envelope.end(generation):
             yield last
     except ApiError as error:
         yield envelope.error(error)

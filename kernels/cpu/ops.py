@@ -143,6 +143,9 @@ class CpuOps(CpuExpertOps, CpuDeltaOps, CpuLatentOps, CpuIndexerOps):
     def output_bytes(self, n_rows: int, n_columns: int) -> int:
         return 4 * n_rows * n_columns
 
+    def hold(self, result: np.ndarray) -> np.ndarray:
+        return result  # logits have memory of their own, which a choice takes none of
+
     def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
         recording: Recording | None = recordings.get(key)
         if recording is None or recording.addresses != self._indices.addresses:

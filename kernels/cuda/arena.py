@@ -101,6 +101,15 @@ class Arena:
             lease = self._lease(n_bytes)
         return DeviceArray(lease.buffer.pointer, shape, lease)
 
+    def hold(self, array: DeviceArray) -> DeviceArray:
+        """An array `without_memory` with its memory again, where nobody has it."""
+        for free in (self._outputs, *self._free.values()):
+            for place, buffer in enumerate(free):
+                if buffer.pointer == array.pointer:
+                    del free[place]
+                    return DeviceArray(array.pointer, array.shape, Lease(buffer, free))
+        return array
+
     def take_with_int8(self, n_rows: int, n: int) -> DeviceArray:
         """Uninitialized float32 [n_rows, n], n a multiple of 32, with room for its int8 form."""
         q_at = _aligned(4 * n_rows * n)

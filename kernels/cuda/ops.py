@@ -164,6 +164,9 @@ class CudaOps(CudaExpertOps, CudaDeltaOps, CudaLatentOps, CudaIndexerOps):
         self._indices.send()
         return self._recorder.run(recordings, (key, self._indices.place), compute)
 
+    def hold(self, result: DeviceArray) -> DeviceArray:
+        return self._arena.hold(result)
+
     def beside(
         self, x: DeviceArray, on_host: OnHost, n_out: int, on_device: Callable[[], Result]
     ) -> tuple[DeviceArray, Result]:

@@ -83,6 +83,9 @@ class ReferenceOps(ReferenceExpertOps, ReferenceDeltaOps, ReferenceLatentOps, Re
     def recorded(self, recordings: Recordings, key: Hashable, compute: Callable[[], Result]) -> Result:
         return compute()
 
+    def hold(self, result: np.ndarray) -> np.ndarray:
+        return result
+
     def beside(
         self,
         x: np.ndarray,

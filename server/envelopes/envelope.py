@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from server.errors import ApiError, error_object
 from server.generations.generation import Generation
 from server.generations.pieces import Piece
-from server.generations.usage import Usage
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,7 +25,7 @@ class Envelope(Protocol):
 
     def chunk(self, piece: Piece, generation: Generation) -> bytes: ...
 
-    def end(self, usage: Usage) -> bytes: ...
+    def end(self, generation: Generation) -> bytes: ...
 
     def error(self, error: ApiError) -> bytes: ...
 

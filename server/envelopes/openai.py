@@ -12,7 +12,6 @@ from server.envelopes.logprobs import prompt_logprobs
 from server.errors import ApiError
 from server.generations.generation import Generation
 from server.generations.pieces import Piece, TokenText
-from server.generations.usage import Usage
 
 _MARK = "\x00piece\x00"
 
@@ -55,10 +54,11 @@ class OpenAIEnvelope:
         self._base = base
         self._templates: dict[int, tuple[bytes, bytes]] = {}
 
-    def end(self, usage: Usage) -> bytes:
+    def end(self, generation: Generation) -> bytes:
         if not self.shape.include_usage:
             return b""
-        return event({**self._base, "choices": [], "usage": usage.as_dict()})
+        told = {**self.usage_field(generation), "usage": generation.usage.as_dict()}
+        return event({**self._base, "choices": [], **told})
 
     def error(self, error: ApiError) -> bytes:
         return error_event(error)

@@ -21,6 +21,7 @@ PYTHON = {
     "instructor_client.py": ["instructor==1.17.0"],
     "pydantic_ai_client.py": ["pydantic-ai-slim[openai]==2.68.0"],
     "llama_index_client.py": ["llama-index-llms-openai-like==0.8.1"],
+    "lm_eval_client.py": ["lm-eval[api]==0.4.13"],
     "langchain_suite.py": [
         "langchain-openai==1.7.3",
         "langchain-tests==1.1.9",
@@ -66,6 +67,7 @@ def test_a_python_client_gets_what_it_asks_for(base_url: str, tmp_path: Path, pr
     python = tmp_path / "venv" / "bin" / "python"
     installed(run(python, "-m", "pip", "install", "-q", *PYTHON[program], folder=tmp_path))
     variables = {"BASE_URL": base_url, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    variables |= {"HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     shutil.copy(PROGRAMS / program, tmp_path / program)
     command = [program, base_url]
     if program == "langchain_suite.py":

@@ -257,6 +257,41 @@ def test_masks_orders_and_logprobs_are_the_cpu_s_step_after_step(
     assert [n_logprobs for _, n_logprobs, _, _ in runs[0]] == [1] * 18 + [0] * 6
 
 
+class Turns:
+    """A guide: ids whose remainder is that of the number of tokens before them."""
+
+    is_finished = False
+
+    def __init__(self) -> None:
+        self._n_seen = 0
+
+    def fill_mask(self, words: np.ndarray) -> bool:
+        allowed = np.arange(len(words) * 32) % 3 == self._n_seen % 3
+        words[:] = np.packbits(allowed, bitorder="little").view(np.int32)
+        return True
+
+    def accept(self, token_id: int) -> None:
+        assert token_id % 3 == self._n_seen % 3
+        self._n_seen += 1
+
+
+def test_guided_and_free_requests_together_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
+    """Their logits come from a recorded step, and the choice after it, launched when the guides know their masks."""
+    plain = SamplingParams(temperature=1.1, seed=3, max_tokens=6, ignore_eos=True, logprobs=2)
+    runs = []
+    for ops in (cpu_ops, cuda_ops):
+        engine = Engine(
+            load_model(tiny, ops), EngineConfig(max_batch=4, kv_block_size=BLOCK_SIZE, ctx_size=64)
+        )
+        engine.add("guided", [5, 6, 7], plain, guide=Turns())
+        engine.add("free", [5, 6, 7], replace(plain, presence_penalty=0.5))
+        engine.add("biased", [5, 6], replace(plain, logit_bias={9: 4.0}, seed=4), guide=Turns())
+        events = [event for _ in range(6) for event in engine.step()]
+        runs.append(sorted((e.request_id, e.token_ids, e.logprobs) for e in events))
+    assert runs[0] == runs[1]
+    assert len(runs[0]) == 18
+
+
 def test_greedy_continuations_are_the_cpu_s(tiny: Path, cpu_ops: Ops, cuda_ops: Ops) -> None:
     assert greedy_texts(load_model(tiny, cuda_ops)) == greedy_texts(load_model(tiny, cpu_ops))
 

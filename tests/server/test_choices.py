@@ -274,6 +274,8 @@ def test_timings_and_progress_are_told_on_request(server: ServerProcess) -> None
     assert whole["timings"]["prompt_n"] == whole["usage"]["prompt_tokens"]
     streamed = events(server, CHAT, timings_per_token=True, return_progress=True)
     assert all("timings" in event for event in streamed)
+    counted = events(server, CHAT, timings_per_token=True, stream_options={"include_usage": True})[-1]
+    assert (counted["choices"], counted["timings"]["predicted_n"]) == ([], 6)
     [progress] = [event["prompt_progress"] for event in streamed if "prompt_progress" in event]
     assert progress["processed"] == progress["total"] == whole["usage"]["prompt_tokens"]
 

@@ -65,6 +65,9 @@ class FakeOps:
     ) -> np.ndarray:
         return compute()
 
+    def hold(self, result: np.ndarray) -> np.ndarray:
+        return result
+
     def index_array(self, values: np.ndarray) -> np.ndarray:
         return np.asarray(values, np.int32)
 
